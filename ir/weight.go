@@ -1,0 +1,60 @@
+package ir
+
+import (
+	"strconv"
+	"strings"
+
+	"moec/ir/tensor"
+)
+
+// Weight is a parameter of the model: what the operations see, and where a
+// checkpoint keeps it.
+type Weight struct {
+	Name    string       // unique: "layers.3.attention.wq"
+	Layer   int          // -1 outside the layers
+	DType   tensor.DType // as stored, and as kept in device memory
+	Shape   []int        // as operations see it; the expert extent comes first
+	Experts int          // extent of the first axis if it numbers experts, else 0
+	Source  Source
+}
+
+// Source says which part of which checkpoint tensor a weight is.
+//
+// Key may contain {layer} and {expert}. A key with {expert} names one tensor
+// for each expert; otherwise, if the weight has experts, View has one axis
+// with Expert set and the tensor holds all of them.
+type Source struct {
+	Key string
+	// Stored is the shape of the checkpoint tensor.
+	Stored []int
+	// View has an entry for each axis of Stored.
+	View []Axis
+	// Transposed says that the two innermost axes of the view are stored the
+	// other way round.
+	Transposed bool
+}
+
+// Axis selects from one axis of a stored tensor: the row of an expert, or
+// the entries Lo, Lo+Step, ... below Hi.
+type Axis struct {
+	Expert       bool
+	Lo, Hi, Step int
+}
+
+// KeyFor returns the checkpoint key for a layer and an expert.
+func (s Source) KeyFor(layer, expert int) string {
+	key := strings.ReplaceAll(s.Key, "{layer}", strconv.Itoa(layer))
+	return strings.ReplaceAll(key, "{expert}", strconv.Itoa(expert))
+}
+
+// PerExpert reports whether each expert has a tensor of its own.
+func (s Source) PerExpert() bool { return strings.Contains(s.Key, "{expert}") }
+
+// Bytes returns the size of the weight.
+func (w *Weight) Bytes() int64 {
+	n := int64(w.DType.Bytes())
+	for _, d := range w.Shape {
+		n *= int64(d)
+	}
+	return n
+}
