@@ -104,8 +104,36 @@ type Part struct {
 	Experts []int   // the experts kept, for the first axis; nil if it does not number experts
 }
 
-// Range is the layers First to Last, or none when Last < First.
+// Range is the layers First to Last, or NoLayers.
 type Range struct{ First, Last int }
+
+// NoLayers is the range of what does not belong to a layer.
+var NoLayers = Range{0, -1}
+
+// Len returns the number of turns: 1 outside the layers.
+func (r Range) Len() int { return max(1, r.Last-r.First+1) }
+
+// Has reports whether layer is in r; -1 is in NoLayers.
+func (r Range) Has(layer int) bool {
+	return layer >= r.First && layer <= r.Last || layer < 0 && r == NoLayers
+}
+
+// Bytes returns the size of the weight in one layer.
+func (w Weight) Bytes() int64 {
+	n := int64(w.DType.Bytes())
+	for _, d := range w.Shape {
+		n *= int64(d)
+	}
+	return n
+}
+
+// PageBytes returns the size of one page of the cache.
+func (c Cache) PageBytes(l Limits) int64 {
+	return int64(l.Page) * int64(c.Heads) * int64(c.KeyDim+c.ValDim) * int64(c.DType.Bytes())
+}
+
+// Bytes returns the size of the cache in one layer.
+func (c Cache) Bytes(l Limits) int64 { return int64(l.Pages) * c.PageBytes(l) }
 
 // Const is a table of numbers that every device keeps.
 type Const struct {
@@ -135,8 +163,8 @@ type Cache struct {
 // Memory is a device's account, in bytes: the arena is laid out in this order.
 type Memory struct {
 	Device  int
-	Weights int64
 	Consts  int64
+	Weights int64
 	Caches  int64
 	Buffers int64 // largest over the programs
 	Total   int64
