@@ -1,0 +1,103 @@
+//go:build cuda && cgo
+
+package driver
+
+/*
+#cgo CFLAGS: -I${SRCDIR}/trampoline
+#cgo noescape moec_launch
+#cgo nocallback moec_launch
+#cgo nocallback moec_on_thread
+
+#include <cuda.h>
+#include <stdlib.h>
+
+#include "trampoline.h"
+
+// Which device's thread this is: the number given to moec_mark_thread, or 0.
+static __thread int moec_thread;
+
+static void moec_mark_thread(int number) { moec_thread = number; }
+static int moec_on_thread(int number) { return moec_thread == number; }
+
+// The parameters go as one block, so that structs of any size can be passed.
+static CUresult moec_launch(CUfunction f, CUstream s, const unsigned int *dims, unsigned int shared,
+                            const void *params, size_t size) {
+	void *extra[] = {
+	    CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)params,
+	    CU_LAUNCH_PARAM_BUFFER_SIZE,    &size,
+	    CU_LAUNCH_PARAM_END,
+	};
+	return cuLaunchKernel(f, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], shared, s, NULL,
+	                      size > 0 ? extra : NULL);
+}
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	"gorgonia.org/cu"
+)
+
+// This file calls the driver where gorgonia.org/cu does not, or not rightly:
+// loading, launches (cu copies eight bytes per parameter), page-locked memory,
+// function attributes, PCI addresses.
+
+// The handles of this package, of cu and of the driver are the same pointers.
+// These lines stop the build where their sizes differ.
+var (
+	_ [unsafe.Sizeof(Stream(0))]byte   = [unsafe.Sizeof(cu.Stream{})]byte{}
+	_ [unsafe.Sizeof(Event(0))]byte    = [unsafe.Sizeof(cu.Event{})]byte{}
+	_ [unsafe.Sizeof(Module(0))]byte   = [unsafe.Sizeof(cu.Module{})]byte{}
+	_ [unsafe.Sizeof(Function(0))]byte = [unsafe.Sizeof(cu.Function{})]byte{}
+	_ [unsafe.Sizeof(Stream(0))]byte   = [unsafe.Sizeof(C.CUstream(nil))]byte{}
+	_ [unsafe.Sizeof(Function(0))]byte = [unsafe.Sizeof(C.CUfunction(nil))]byte{}
+	_ [unsafe.Sizeof(Ptr(0))]byte      = [unsafe.Sizeof(C.CUdeviceptr(0))]byte{}
+)
+
+// reinterpret turns one name of a handle into another.
+func reinterpret[To, From any](h From) To { return *(*To)(unsafe.Pointer(&h)) }
+
+// loadLibrary loads the driver; it returns the reason when it cannot.
+func loadLibrary(path string) (why string, ok bool) {
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var text [512]C.char
+	if C.moec_cuda_load(cpath, &text[0], C.size_t(len(text))) == 0 {
+		return "", true
+	}
+	return C.GoString(&text[0]), false
+}
+
+// initDriver starts the loaded driver.
+func initDriver() Code { return Code(C.cuInit(0)) }
+
+func pciAddress(dev cu.Device) (string, Code) {
+	var text [64]C.char
+	code := Code(C.cuDeviceGetPCIBusId(&text[0], C.int(len(text)), C.CUdevice(dev)))
+	return C.GoString(&text[0]), code
+}
+
+// markThread names the calling thread; onThread tells whether it is that one.
+func markThread(number int)    { C.moec_mark_thread(C.int(number)) }
+func onThread(number int) bool { return C.moec_on_thread(C.int(number)) != 0 }
+
+func allocHost(bytes int64) (unsafe.Pointer, Code) {
+	var p unsafe.Pointer
+	code := C.cuMemHostAlloc(&p, C.size_t(bytes), C.CU_MEMHOSTALLOC_PORTABLE)
+	return p, Code(code)
+}
+
+func setMaxShared(f Function, bytes int) Code {
+	fn := reinterpret[C.CUfunction](f)
+	return Code(C.cuFuncSetAttribute(fn, C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(bytes)))
+}
+
+func launch(f Function, shape Shape, params []byte, s Stream) Code {
+	dims := [6]C.uint{
+		C.uint(shape.Grid.X), C.uint(shape.Grid.Y), C.uint(shape.Grid.Z),
+		C.uint(shape.Block.X), C.uint(shape.Block.Y), C.uint(shape.Block.Z),
+	}
+	return Code(C.moec_launch(reinterpret[C.CUfunction](f), reinterpret[C.CUstream](s), &dims[0],
+		C.uint(shape.Shared), unsafe.Pointer(unsafe.SliceData(params)), C.size_t(len(params))))
+}
