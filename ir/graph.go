@@ -46,10 +46,10 @@ const (
 
 // Numerics are the choices that decide bits.
 type Numerics struct {
-	Mode Mode
+	Mode Mode `json:"mode"`
 	// Segments is the number of leaves of a contraction that a placement may
 	// split; see package tree.
-	Segments int
+	Segments int `json:"segments"`
 }
 
 // Graph is a list of nodes in an order that respects their operands.

@@ -24,21 +24,23 @@ type Weight struct {
 // for each expert; otherwise, if the weight has experts, View has one axis
 // with Expert set and the tensor holds all of them.
 type Source struct {
-	Key string
+	Key string `json:"key"`
 	// Stored is the shape of the checkpoint tensor.
-	Stored []int
+	Stored []int `json:"stored"`
 	// View has an entry for each axis of Stored.
-	View []Axis
+	View []Axis `json:"view"`
 	// Transposed says that the two innermost axes of the view are stored the
 	// other way round.
-	Transposed bool
+	Transposed bool `json:"transposed,omitempty"`
 }
 
 // Axis selects from one axis of a stored tensor: the row of an expert, or
 // the entries Lo, Lo+Step, ... below Hi.
 type Axis struct {
-	Expert       bool
-	Lo, Hi, Step int
+	Expert bool `json:"expert,omitempty"`
+	Lo     int  `json:"lo,omitempty"`
+	Hi     int  `json:"hi,omitempty"`
+	Step   int  `json:"step,omitempty"`
 }
 
 // KeyFor returns the checkpoint key for a layer and an expert.

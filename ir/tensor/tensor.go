@@ -279,3 +279,29 @@ func parseDim(part string) (Dim, error) {
 	}
 	return Dim{}, fmt.Errorf("extent %q is neither a number nor a symbol (T, S, C or T.group)", part)
 }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d DType) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *DType) UnmarshalText(text []byte) error {
+	v, ok := ParseDType(string(text))
+	if !ok {
+		return fmt.Errorf("%q is not an element type", text)
+	}
+	*d = v
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Type) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Type) UnmarshalText(text []byte) error {
+	v, err := ParseType(string(text))
+	if err != nil {
+		return err
+	}
+	*t = v
+	return nil
+}

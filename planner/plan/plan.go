@@ -19,36 +19,36 @@ const Version = 1
 
 // Plan is one compiled model for one machine.
 type Plan struct {
-	Model     Model
-	Machine   Machine
-	Numerics  ir.Numerics
-	Placement placement.Placement
-	Limits    Limits
+	Model     Model               `json:"model"`
+	Machine   Machine             `json:"machine"`
+	Numerics  ir.Numerics         `json:"numerics"`
+	Placement placement.Placement `json:"placement"`
+	Limits    Limits              `json:"limits"`
 	// Buckets are the step sizes that programs exist for, ascending; a step
 	// runs in the smallest that holds its tokens.
-	Buckets  []Bucket
-	Weights  []Weight
-	Consts   []Const
-	Caches   []Cache
-	Memory   []Memory // by device
-	Programs []Program
+	Buckets  []Bucket  `json:"buckets"`
+	Weights  []Weight  `json:"weights"`
+	Consts   []Const   `json:"consts,omitempty"`
+	Caches   []Cache   `json:"caches"`
+	Memory   []Memory  `json:"memory"` // by device
+	Programs []Program `json:"programs"`
 	// Kernels says which kernel executes each step, for each backend that has
 	// any; a backend without a section runs every op by its definition.
-	Kernels []Kernels
+	Kernels []Kernels `json:"kernels,omitempty"`
 }
 
 // Model identifies what was compiled.
 type Model struct {
-	Name string
+	Name string `json:"name"`
 	// Hash is the SHA-256 of the bound description: keys, shapes, types and
 	// the logical graph, not the weights' values.
-	Hash     string
-	Bindings []Binding // the sizes and where they came from
-	Params   int64     // parameters
-	Active   int64     // parameters that one token uses
-	Layers   int
-	Vocab    int
-	Context  int // longest sequence the description allows, 0 if it does not say
+	Hash     string    `json:"hash"`
+	Bindings []Binding `json:"bindings"` // the sizes and where they came from
+	Params   int64     `json:"params"`   // parameters
+	Active   int64     `json:"active"`   // parameters that one token uses
+	Layers   int       `json:"layers"`
+	Vocab    int       `json:"vocab"`
+	Context  int       `json:"context,omitempty"` // longest sequence the description allows, 0 if it does not say
 }
 
 // Binding is a named size and the value it was given.
@@ -56,27 +56,27 @@ type Binding struct{ Name, Value, From string }
 
 // Machine is what the plan was made for.
 type Machine struct {
-	Name    string
-	Devices int
-	Memory  int64  // bytes a device has
-	Reserve int64  // bytes of those left to the driver
-	Hash    string // SHA-256 of the machine description
+	Name    string `json:"name"`
+	Devices int    `json:"devices"`
+	Memory  int64  `json:"memory"`  // bytes a device has
+	Reserve int64  `json:"reserve"` // bytes of those left to the driver
+	Hash    string `json:"hash"`    // SHA-256 of the machine description
 }
 
 // Limits bound what a step and the resident state may hold.
 type Limits struct {
-	Tokens    int // tokens of a step
-	Rows      int // logits rows of a step
-	Sequences int // sequences with state
-	Context   int // positions of a sequence
-	Page      int // positions of a KV page
-	Pages     int // KV pages on each device of a token group
+	Tokens    int `json:"tokens"`    // tokens of a step
+	Rows      int `json:"rows"`      // logits rows of a step
+	Sequences int `json:"sequences"` // sequences with state
+	Context   int `json:"context"`   // positions of a sequence
+	Page      int `json:"page"`      // positions of a KV page
+	Pages     int `json:"pages"`     // KV pages on each device of a token group
 }
 
 // Bucket names the program for steps of up to Tokens tokens.
 type Bucket struct {
-	Tokens  int
-	Program string
+	Tokens  int    `json:"tokens"`
+	Program string `json:"program"`
 }
 
 // Weight is what one device keeps of a weight, or of several joined along an
@@ -84,24 +84,24 @@ type Bucket struct {
 // keys is the layer's number, and layer number Layers[i] is at
 // Offset + i*Stride.
 type Weight struct {
-	Name   string
-	Device int
-	Layers Range // empty outside the layers
-	DType  tensor.DType
-	Shape  []int // of what the device keeps
-	Axis   int   // along which parts are joined
-	Parts  []Part
-	Offset int64
-	Stride int64
+	Name   string       `json:"name"`
+	Device int          `json:"device"`
+	Layers Range        `json:"layers"` // empty outside the layers
+	DType  tensor.DType `json:"dtype"`
+	Shape  []int        `json:"shape"`          // of what the device keeps
+	Axis   int          `json:"axis,omitempty"` // along which parts are joined
+	Parts  []Part       `json:"parts"`
+	Offset int64        `json:"offset"`
+	Stride int64        `json:"stride,omitempty"`
 }
 
 // Part is a slice of a logical weight.
 type Part struct {
-	Weight  string // logical name, with {layer}
-	Source  ir.Source
-	Shape   []int   // of the whole logical weight
-	Slice   [][]int // [lo, hi) of each axis of Shape
-	Experts []int   // the experts kept, for the first axis; nil if it does not number experts
+	Weight  string    `json:"weight"` // logical name, with {layer}
+	Source  ir.Source `json:"source"`
+	Shape   []int     `json:"shape"`             // of the whole logical weight
+	Slice   [][]int   `json:"slice"`             // [lo, hi) of each axis of Shape
+	Experts []int     `json:"experts,omitempty"` // the experts kept, for the first axis; nil if it does not number experts
 }
 
 // Range is the layers First to Last, or NoLayers.
@@ -137,77 +137,77 @@ func (c Cache) Bytes(l Limits) int64 { return int64(l.Pages) * c.PageBytes(l) }
 
 // Const is a table of numbers that every device keeps.
 type Const struct {
-	Name   string
-	Shape  []int
-	Values []float32
-	Offset int64 // the same on every device
+	Name   string    `json:"name"`
+	Shape  []int     `json:"shape"`
+	Values []float32 `json:"values"`
+	Offset int64     `json:"offset"` // the same on every device
 }
 
 // Cache is the KV state that one device keeps for a layer of a token group.
 // A page holds Page positions as [position][head][key, then value].
 type Cache struct {
-	Name   string // with {layer}
-	Device int
-	Group  int // token group, 0 when there is one
-	Layers Range
-	Heads  int // KV heads kept
-	First  int // number of the first
-	KeyDim int
-	ValDim int
-	DType  tensor.DType
-	Window int
-	Offset int64
-	Stride int64 // between layers
+	Name   string       `json:"name"` // with {layer}
+	Device int          `json:"device"`
+	Group  int          `json:"group,omitempty"` // token group, 0 when there is one
+	Layers Range        `json:"layers"`
+	Heads  int          `json:"heads"`           // KV heads kept
+	First  int          `json:"first,omitempty"` // number of the first
+	KeyDim int          `json:"key_dim"`
+	ValDim int          `json:"val_dim"`
+	DType  tensor.DType `json:"dtype"`
+	Window int          `json:"window,omitempty"`
+	Offset int64        `json:"offset"`
+	Stride int64        `json:"stride"` // between layers
 }
 
 // Memory is a device's account, in bytes: the arena is laid out in this order.
 type Memory struct {
-	Device  int
-	Consts  int64
-	Weights int64
-	Caches  int64
-	Buffers int64 // largest over the programs
-	Total   int64
-	Budget  int64
+	Device  int   `json:"device"`
+	Consts  int64 `json:"consts,omitempty"`
+	Weights int64 `json:"weights"`
+	Caches  int64 `json:"caches"`
+	Buffers int64 `json:"buffers"` // largest over the programs
+	Total   int64 `json:"total"`
+	Budget  int64 `json:"budget"`
 }
 
 // Program executes steps of any number of tokens up to its bucket's.
 type Program struct {
-	Name    string
-	Buffers []Buffer // live across blocks: inputs and carried values
-	Runs    []Run
-	Blocks  []Block
-	Outputs []Output
+	Name    string   `json:"name"`
+	Buffers []Buffer `json:"buffers"` // live across blocks: inputs and carried values
+	Runs    []Run    `json:"runs"`
+	Blocks  []Block  `json:"blocks"`
+	Outputs []Output `json:"outputs"`
 }
 
 // Run executes a block, once for each layer of the range in turn, or once if
 // the range is empty.
 type Run struct {
-	Block  string
-	Layers Range
+	Block  string `json:"block"`
+	Layers Range  `json:"layers"`
 }
 
 // Block is a part of a program that runs on all devices: each has its own
 // queue and meets the others only in collectives.
 type Block struct {
-	Name    string
-	Buffers []Buffer
-	Queues  []Queue
+	Name    string   `json:"name"`
+	Buffers []Buffer `json:"buffers,omitempty"`
+	Queues  []Queue  `json:"queues"`
 }
 
 // Queue is what one device does in a block, in order.
 type Queue struct {
-	Device int
-	Steps  []Step
+	Device int    `json:"device"`
+	Steps  []Step `json:"steps"`
 }
 
 // Buffer is a piece of a device's arena, sized for the largest step.
 type Buffer struct {
-	Name   string // unique among the program's and the block's on its device
-	Device int
-	Type   tensor.Type
-	Offset int64
-	Bytes  int64
+	Name   string      `json:"name"` // unique among the program's and the block's on its device
+	Device int         `json:"device"`
+	Type   tensor.Type `json:"type"`
+	Offset int64       `json:"offset"`
+	Bytes  int64       `json:"bytes"`
 }
 
 // Step is one operation.
@@ -243,25 +243,25 @@ const (
 
 // Output is where a program leaves a result.
 type Output struct {
-	Name   string
-	Group  int
-	Device int
-	Buffer string
-	Type   tensor.Type
+	Name   string      `json:"name"`
+	Group  int         `json:"group,omitempty"`
+	Device int         `json:"device"`
+	Buffer string      `json:"buffer"`
+	Type   tensor.Type `json:"type"`
 }
 
 // Kernels is one backend's choice of kernels.
 type Kernels struct {
-	Backend string // "cuda"
-	Arch    string // "sm_90a"
-	Choices []Choice
+	Backend string   `json:"backend"` // "cuda"
+	Arch    string   `json:"arch"`    // "sm_90a"
+	Choices []Choice `json:"choices"`
 }
 
 // Choice names the kernel of every step of a block with this op and shape.
 type Choice struct {
-	Block  string
-	Device int
-	Step   int // index into the queue
-	Kernel string
-	Params []int // template arguments, in the kernel table's order
+	Block  string `json:"block"`
+	Device int    `json:"device"`
+	Step   int    `json:"step"` // index into the queue
+	Kernel string `json:"kernel"`
+	Params []int  `json:"params"` // template arguments, in the kernel table's order
 }
