@@ -15,6 +15,15 @@ type device struct {
 	dev  cu.Device
 	ctx  cu.CUContext
 	exec *executor
+	// functions are those that Function returned; used on the device's thread.
+	functions map[Function]function
+}
+
+// function is what a launch is checked against.
+type function struct {
+	name   string
+	module Module
+	params []uint32 // sizes in bytes; nil: not known
 }
 
 func (d *device) Info() Info { return d.info }

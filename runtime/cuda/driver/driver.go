@@ -160,9 +160,10 @@ type Runner interface {
 	Usage(f Function) (Usage, error)
 	// SetMaxShared allows a function dynamic shared memory beyond 48 KiB.
 	SetMaxShared(f Function, bytes int) error
-	// Launch puts one launch on a stream. The parameters are the kernel's
-	// arguments as it lays them out; see Params.
-	Launch(f Function, shape Shape, params []byte, s Stream) error
+	// Launch puts one launch on a stream. Arguments that differ from the
+	// kernel's parameters in number or size are refused, if the driver knows
+	// those (CUDA 12.4 and newer).
+	Launch(f Function, shape Shape, params *Params, s Stream) error
 
 	NewStream() (Stream, error)
 	CloseStream(s Stream) error

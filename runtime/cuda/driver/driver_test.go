@@ -1,30 +1,26 @@
 package driver
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestParamsLayout compares with the layout that a C compiler gives
-//
-//	struct { void *p; int a; double b; char map[128] aligned 64; float f; }
-func TestParamsLayout(t *testing.T) {
-	tensorMap := bytes.Repeat([]byte{0xEE}, 128)
+func TestParams(t *testing.T) {
 	var p Params
-	p.Ptr(0x1122334455667788).Int32(-2).Uint64(3).Struct(tensorMap, 64).Float32(1.5)
-	want := make([]byte, 196)
-	copy(want, "\x88\x77\x66\x55\x44\x33\x22\x11\xfe\xff\xff\xff\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00")
-	copy(want[64:], tensorMap)
-	copy(want[192:], "\x00\x00\xc0\x3f")
-	if !bytes.Equal(p.Bytes(), want) {
-		t.Errorf("have %x\nneed %x", p.Bytes(), want)
+	p.Ptr(0x1122334455667788).Int32(-2).Int64(3).Struct([]byte("tensor map")).Float32(1.5)
+	want := "\x88\x77\x66\x55\x44\x33\x22\x11\xfe\xff\xff\xff\x03\x00\x00\x00\x00\x00\x00\x00tensor map\x00\x00\xc0\x3f"
+	if string(p.bytes) != want {
+		t.Errorf("have %q\nneed %q", p.bytes, want)
+	}
+	if list := []param{{0, 8}, {8, 4}, {12, 8}, {20, 10}, {30, 4}}; !slices.Equal(p.list, list) {
+		t.Errorf("have %v, need %v", p.list, list)
 	}
 	p.Reset()
-	if p.Uint32(7); !bytes.Equal(p.Bytes(), []byte{7, 0, 0, 0}) {
-		t.Errorf("after Reset: %x", p.Bytes())
+	if p.Uint32(7); string(p.bytes) != "\x07\x00\x00\x00" || p.Len() != 1 {
+		t.Errorf("after Reset: %d arguments, %q", p.Len(), p.bytes)
 	}
 	allocs := testing.AllocsPerRun(100, func() {
 		p.Reset()

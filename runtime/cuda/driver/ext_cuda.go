@@ -19,16 +19,30 @@ static __thread int moec_thread;
 static void moec_mark_thread(int number) { moec_thread = number; }
 static int moec_on_thread(int number) { return moec_thread == number; }
 
-// The parameters go as one block, so that structs of any size can be passed.
+typedef struct {
+	unsigned int offset, size;
+} moec_param;
+
+enum { MOEC_MAX_PARAMS = 256 };
+
+// The driver gets a pointer to each argument and lays them out itself. Handing
+// it one block instead goes wrong for structs aligned to more than 16 bytes:
+// their place depends on where an architecture's parameter memory begins.
 static CUresult moec_launch(CUfunction f, CUstream s, const unsigned int *dims, unsigned int shared,
-                            const void *params, size_t size) {
-	void *extra[] = {
-	    CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)params,
-	    CU_LAUNCH_PARAM_BUFFER_SIZE,    &size,
-	    CU_LAUNCH_PARAM_END,
-	};
-	return cuLaunchKernel(f, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], shared, s, NULL,
-	                      size > 0 ? extra : NULL);
+                            unsigned char *bytes, const moec_param *list, int count) {
+	void *params[MOEC_MAX_PARAMS];
+	for (int i = 0; i < count; i++)
+		params[i] = bytes + list[i].offset;
+	return cuLaunchKernel(f, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], shared, s, params, NULL);
+}
+
+static CUresult moec_param_size(CUfunction f, size_t index, size_t *size) {
+#if CUDA_VERSION >= 12040
+	size_t offset;
+	return cuFuncGetParamInfo(f, index, &offset, size);
+#else
+	return CUDA_ERROR_NOT_SUPPORTED;
+#endif
 }
 */
 import "C"
@@ -41,7 +55,7 @@ import (
 
 // This file calls the driver where gorgonia.org/cu does not, or not rightly:
 // loading, launches (cu copies eight bytes per parameter), page-locked memory,
-// function attributes, PCI addresses.
+// what is to be known or set about functions, PCI addresses.
 
 // The handles of this package, of cu and of the driver are the same pointers.
 // These lines stop the build where their sizes differ.
@@ -53,6 +67,8 @@ var (
 	_ [unsafe.Sizeof(Stream(0))]byte   = [unsafe.Sizeof(C.CUstream(nil))]byte{}
 	_ [unsafe.Sizeof(Function(0))]byte = [unsafe.Sizeof(C.CUfunction(nil))]byte{}
 	_ [unsafe.Sizeof(Ptr(0))]byte      = [unsafe.Sizeof(C.CUdeviceptr(0))]byte{}
+	_ [unsafe.Sizeof(param{})]byte     = [unsafe.Sizeof(C.moec_param{})]byte{}
+	_ [maxParams]byte                  = [C.MOEC_MAX_PARAMS]byte{}
 )
 
 // reinterpret turns one name of a handle into another.
@@ -93,11 +109,24 @@ func setMaxShared(f Function, bytes int) Code {
 	return Code(C.cuFuncSetAttribute(fn, C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(bytes)))
 }
 
-func launch(f Function, shape Shape, params []byte, s Stream) Code {
+// paramSizes returns the sizes of a function's parameters, or nil where the
+// driver does not tell them; it does not tell that there are none either.
+func paramSizes(f Function) []uint32 {
+	var sizes []uint32
+	for {
+		var size C.size_t
+		if C.moec_param_size(reinterpret[C.CUfunction](f), C.size_t(len(sizes)), &size) != C.CUDA_SUCCESS {
+			return sizes
+		}
+		sizes = append(sizes, uint32(size))
+	}
+}
+
+func launch(f Function, shape Shape, params *Params, s Stream) Code {
 	dims := [6]C.uint{
 		C.uint(shape.Grid.X), C.uint(shape.Grid.Y), C.uint(shape.Grid.Z),
 		C.uint(shape.Block.X), C.uint(shape.Block.Y), C.uint(shape.Block.Z),
 	}
-	return Code(C.moec_launch(reinterpret[C.CUfunction](f), reinterpret[C.CUstream](s), &dims[0],
-		C.uint(shape.Shared), unsafe.Pointer(unsafe.SliceData(params)), C.size_t(len(params))))
+	return Code(C.moec_launch(reinterpret[C.CUfunction](f), reinterpret[C.CUstream](s), &dims[0], C.uint(shape.Shared),
+		(*C.uchar)(unsafe.SliceData(params.bytes)), (*C.moec_param)(unsafe.Pointer(unsafe.SliceData(params.list))), C.int(len(params.list))))
 }

@@ -93,7 +93,7 @@ var codes = map[Code]struct {
 	500: {"NOT_FOUND", "the module has no such name", "", false},
 	600: {"NOT_READY", "the work is not finished", "", false},
 	700: {"ILLEGAL_ADDRESS", "a kernel touched memory that it must not", restart, true},
-	701: {"LAUNCH_OUT_OF_RESOURCES", "the launch needs more registers or threads than a block can have", "", false},
+	701: {"LAUNCH_OUT_OF_RESOURCES", "the launch needs more registers, threads or parameters than the kernel or a block can have", "", false},
 	702: {"LAUNCH_TIMEOUT", "a kernel ran longer than the system allows", "use a device without a display", true},
 	704: {"PEER_ACCESS_ALREADY_ENABLED", "access to the peer is enabled already", "", false},
 	705: {"PEER_ACCESS_NOT_ENABLED", "access to the peer is not enabled", "", false},

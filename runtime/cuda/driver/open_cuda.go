@@ -125,7 +125,7 @@ func (s *system) Device(index int) (Device, error) {
 	if err != nil {
 		return nil, failure(index, codeOf(err), "find the device")
 	}
-	d := &device{info: s.devices[index], dev: dev}
+	d := &device{info: s.devices[index], dev: dev, functions: map[Function]function{}}
 	d.exec, err = startExecutor(d.enter)
 	if err != nil {
 		return nil, err

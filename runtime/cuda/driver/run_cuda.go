@@ -5,6 +5,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"gorgonia.org/cu"
@@ -23,14 +24,21 @@ func (d *device) LoadModule(image []byte) (m Module, err error) {
 }
 
 func (d *device) UnloadModule(m Module) error {
-	return d.Do(func() error { return d.fail(reinterpret[cu.Module](m).Unload(), "unload a module") })
+	return d.Do(func() error {
+		maps.DeleteFunc(d.functions, func(_ Function, f function) bool { return f.module == m })
+		return d.fail(reinterpret[cu.Module](m).Unload(), "unload a module")
+	})
 }
 
 func (d *device) Function(m Module, name string) (f Function, err error) {
 	err = d.Do(func() error {
 		fn, err := reinterpret[cu.Module](m).Function(name)
+		if err != nil {
+			return d.fail(err, "find kernel %s", name)
+		}
 		f = reinterpret[Function](fn)
-		return d.fail(err, "find kernel %s", name)
+		d.functions[f] = function{name, m, paramSizes(f)}
+		return nil
 	})
 	return f, err
 }
@@ -70,11 +78,12 @@ func (d *device) Usage(f Function) (u Usage, err error) {
 
 func (d *device) SetMaxShared(f Function, bytes int) error {
 	return d.Do(func() error {
-		return failure(d.info.Index, setMaxShared(f, bytes), "allow a kernel %d bytes of shared memory, the device has %d", bytes, d.info.SharedPerBlock)
+		return failure(d.info.Index, setMaxShared(f, bytes), "allow kernel %s %d bytes of shared memory, the device has %d",
+			d.functions[f].name, bytes, d.info.SharedPerBlock)
 	})
 }
 
-func (d *device) Launch(f Function, shape Shape, params []byte, s Stream) error {
+func (d *device) Launch(f Function, shape Shape, params *Params, s Stream) error {
 	// The direct path makes no closure: this is the one call in a hot loop.
 	if d.exec.here() {
 		return d.launch(f, shape, params, s)
@@ -82,13 +91,37 @@ func (d *device) Launch(f Function, shape Shape, params []byte, s Stream) error 
 	return d.Do(func() error { return d.launch(f, shape, params, s) })
 }
 
-func (d *device) launch(f Function, shape Shape, params []byte, s Stream) error {
+func (d *device) launch(f Function, shape Shape, params *Params, s Stream) error {
+	known := d.functions[f]
+	if err := d.checkParams(known, params); err != nil {
+		return err
+	}
 	code := launch(f, shape, params, s)
 	if code == 0 {
 		return nil
 	}
-	return failure(d.info.Index, code, "launch a kernel: grid %v, block %v, %d bytes of shared memory, %d bytes of parameters",
-		shape.Grid, shape.Block, shape.Shared, len(params))
+	return failure(d.info.Index, code, "launch %s: grid %v, block %v, %d bytes of shared memory", known.name, shape.Grid, shape.Block, shape.Shared)
+}
+
+// checkParams compares arguments with the kernel's parameters. The driver would
+// read as many bytes as the kernel has, whatever is there.
+func (d *device) checkParams(f function, params *Params) error {
+	have := params.list
+	if len(have) > maxParams {
+		return d.refuse("launch %s: %d arguments, at most %d are supported", f.name, len(have), maxParams)
+	}
+	if f.params == nil {
+		return nil
+	}
+	if len(have) != len(f.params) {
+		return d.refuse("launch %s: %d arguments, the kernel has %d parameters", f.name, len(have), len(f.params))
+	}
+	for i, size := range f.params {
+		if have[i].size != size {
+			return d.refuse("launch %s: argument %d has %d bytes, the kernel's parameter has %d", f.name, i, have[i].size, size)
+		}
+	}
+	return nil
 }
 
 func (d *device) NewStream() (s Stream, err error) {

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 // module is a text that the stub loads.
-const module = "stub module\nkernel fill_u32 16\nkernel big 196\nvar counter 8\n"
+const module = "stub module\nkernel fill_u32 8 4 4\nkernel big 4 128 4\nvar counter 8\n"
 
 // stub opens the driver and skips the test when that is a real one.
 func stub(t testing.TB, devices int) Driver {
@@ -261,7 +261,7 @@ func TestLaunch(t *testing.T) {
 	var params Params
 	params.Ptr(p + 8).Uint32(0xC0FFEE).Uint32(6)
 	shape := Shape{Grid: Dim{2, 3, 4}, Block: Dim{128, 2, 1}, Shared: 1 << 10}
-	ok(t, dev.Launch(f, shape, params.Bytes(), s))
+	ok(t, dev.Launch(f, shape, &params, s))
 	ok(t, dev.Sync(context.Background(), s))
 	got := make([]byte, 40)
 	ok(t, dev.DtoH(got, p))
@@ -276,26 +276,86 @@ func TestLaunch(t *testing.T) {
 	}
 	big := kernel(t, dev, "big")
 	params.Reset()
-	params.Uint32(1).Struct(bytes.Repeat([]byte{2}, 128), 64).Uint32(3)
-	ok(t, dev.Launch(big, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, params.Bytes(), s))
+	params.Uint32(1).Struct(bytes.Repeat([]byte{2}, 128)).Uint32(3)
+	ok(t, dev.Launch(big, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, &params, s))
 	want := fmt.Sprintf("device 0 launch fill_u32 grid 2,3,4 block 128,2,1 shared 1024 params %x", binary.LittleEndian.AppendUint64(nil, uint64(p+8))) +
-		"eeffc00006000000\n" +
-		"device 0 launch big grid 1,1,1 block 1,1,1 shared 0 params 01" + strings.Repeat("00", 63) + strings.Repeat("02", 128) + "03000000\n"
+		" eeffc000 06000000\n" +
+		"device 0 launch big grid 1,1,1 block 1,1,1 shared 0 params 01000000 " + strings.Repeat("02", 128) + " 03000000\n"
 	if text := string(must(os.ReadFile(log))(t)); text != want {
 		t.Errorf("log\n%s\nneed\n%s", text, want)
 	}
-	wantCode(t, dev.Launch(f, shape, params.Bytes(), s), 1, "launch a kernel: grid {2 3 4}, block {128 2 1}, 1024 bytes of shared memory, 196 bytes of parameters")
+	for _, tc := range []struct {
+		params *Params
+		want   string
+	}{
+		{new(Params).Ptr(p).Uint32(1), "device 0: launch fill_u32: 2 arguments, the kernel has 3 parameters"},
+		{new(Params).Ptr(p).Uint64(1).Uint32(1), "launch fill_u32: argument 1 has 8 bytes, the kernel's parameter has 4"},
+		{new(Params), "launch fill_u32: 0 arguments"},
+	} {
+		if err := dev.Launch(f, shape, tc.params, s); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("error %v, need %q", err, tc.want)
+		}
+	}
 }
+
+// TestRealCubin checks launches of really compiled kernels against the sizes of
+// their parameters.
+func TestRealCubin(t *testing.T) {
+	dev := open(t, stub(t, 1), 0)
+	cubin, found := images(t, "sm_90")["cubin"]
+	if !found {
+		t.Skip("this test needs nvcc, on PATH or in CUDA_HOME")
+	}
+	m := must(dev.LoadModule(cubin))(t)
+	shape := Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}
+	for name, params := range map[string]*Params{
+		"fill_u32":   new(Params).Ptr(0).Uint32(1).Uint32(2),
+		"add_struct": new(Params).Uint32(1).Struct(make([]byte, 128)).Uint32(1).Ptr(0),
+		"reverse":    new(Params).Ptr(0).Uint32(1),
+		"spin":       new(Params).Int64(1),
+	} {
+		f := must(dev.Function(m, name))(t)
+		if name != "fill_u32" { // the stub would run it
+			ok(t, dev.Launch(f, shape, params, 0))
+		}
+		params.Uint32(0)
+		if err := dev.Launch(f, shape, params, 0); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%d arguments, the kernel has %d parameters", params.Len(), params.Len()-1)) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	_, err := dev.Function(m, "gone")
+	wantCode(t, err, 500)
+}
+
+// TestManyArguments launches a kernel whose parameters the driver does not
+// tell, with more arguments than fit.
+func TestManyArguments(t *testing.T) {
+	t.Setenv("MOEC_STUB_FAULT", "cuFuncGetParamInfo:801")
+	dev := open(t, stub(t, 1), 0)
+	f := kernel(t, dev, "big")
+	shape := Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}
+	ok(t, dev.Launch(f, shape, bigParams(), 0))
+	var params Params
+	for range maxParams + 1 {
+		params.Uint32(1)
+	}
+	if err := dev.Launch(f, shape, &params, 0); err == nil || !strings.Contains(err.Error(), "launch big: 257 arguments, at most 256") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// bigParams are arguments for the stub's kernel "big".
+func bigParams() *Params { return new(Params).Uint32(1).Struct(make([]byte, 128)).Uint32(3) }
 
 func TestLaunchLimits(t *testing.T) {
 	dev := open(t, stub(t, 1), 0)
 	f := kernel(t, dev, "big")
-	params := make([]byte, 196)
+	params := bigParams()
 	shape := Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}, Shared: 100 << 10}
-	wantCode(t, dev.Launch(f, shape, params, 0), 1)
+	wantCode(t, dev.Launch(f, shape, params, 0), 1, "launch big: grid {1 1 1}, block {1 1 1}, 102400 bytes of shared memory")
 	ok(t, dev.SetMaxShared(f, 100<<10))
 	ok(t, dev.Launch(f, shape, params, 0))
-	wantCode(t, dev.SetMaxShared(f, 300<<10), 1, "allow a kernel 307200 bytes of shared memory, the device has 232448")
+	wantCode(t, dev.SetMaxShared(f, 300<<10), 1, "allow kernel big 307200 bytes of shared memory, the device has 232448")
 	shape.Block.X = 1025
 	wantCode(t, dev.Launch(f, shape, params, 0), 1)
 }
@@ -304,7 +364,7 @@ func TestLaunchLimits(t *testing.T) {
 func TestLaunchAllocatesNothing(t *testing.T) {
 	dev := open(t, stub(t, 1), 0)
 	f := kernel(t, dev, "big")
-	params := make([]byte, 196)
+	params := bigParams()
 	shape := Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}
 	ok(t, dev.Do(func() error {
 		if n := testing.AllocsPerRun(50, func() { dev.Launch(f, shape, params, 0) }); n != 0 {
@@ -321,7 +381,7 @@ func TestLostContext(t *testing.T) {
 	f := kernel(t, dev, "fill_u32")
 	var params Params
 	params.Ptr(0x1000).Uint32(1).Uint32(1)
-	ok(t, dev.Launch(f, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, params.Bytes(), 0))
+	ok(t, dev.Launch(f, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, &params, 0))
 	err := dev.Sync(context.Background(), 0)
 	wantCode(t, err, 700, "device 0: wait for a stream: CUDA_ERROR_ILLEGAL_ADDRESS (700)", "restart the program")
 	if e := err.(*Error); !e.Fatal() {
@@ -341,7 +401,7 @@ func TestStreamsAndEvents(t *testing.T) {
 	untimed := must(dev.NewEvent(false))(t)
 	ok(t, dev.Record(a, s))
 	for range 3 {
-		ok(t, dev.Launch(f, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, make([]byte, 196), s))
+		ok(t, dev.Launch(f, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, bigParams(), s))
 	}
 	ok(t, dev.Record(b, s))
 	ok(t, dev.Record(untimed, s))
@@ -549,7 +609,7 @@ func scenario(d Driver) (err error) {
 		func() error { return dev.DtoHAsync(HostPart{host, 0, 8}, p, s) },
 		func() error { return dev.DtoDAsync(p+8, p, 8, s) },
 		func() error {
-			return dev.Launch(f, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, make([]byte, 196), s)
+			return dev.Launch(f, Shape{Grid: Dim{1, 1, 1}, Block: Dim{1, 1, 1}}, bigParams(), s)
 		},
 		func() error { return dev.Record(b, s) },
 		func() error { return dev.Wait(s, b) },

@@ -17,9 +17,9 @@
  *                      lose a context stay with the device until then.
  *   MOEC_STUB_LOG      file that gets a line per launch
  *
- * A module is a cubin, whose kernels are found by its section names, or a text:
+ * A module is a cubin, whose kernels are found by its sections, or a text:
  *   stub module
- *   kernel NAME BYTES-OF-PARAMETERS
+ *   kernel NAME BYTES...        one number per parameter
  *   var NAME BYTES
  * Time for events is the number of launches, in milliseconds.
  */
@@ -35,6 +35,7 @@ enum {
 	MAX_DEVICES = 64,
 	MAX_NAME = 256,
 	MAX_THREADS = 1024,
+	MAX_PARAMS = 256,
 	SHARED_DEFAULT = 48 << 10,
 	SHARED_OPT_IN = 227 << 10,
 };
@@ -47,10 +48,11 @@ struct object {
 	enum kind kind;
 	int device;
 	unsigned char *bytes;     /* MEMORY, HOST_MEMORY */
-	size_t size;              /* MEMORY, HOST_MEMORY; parameters of a FUNCTION, -1: any */
+	size_t size;              /* MEMORY, HOST_MEMORY */
 	struct object *module;    /* owner of a FUNCTION or of a MEMORY that is a variable */
 	char name[MAX_NAME];      /* FUNCTION, variable */
 	int max_shared;           /* FUNCTION */
+	int params, sizes[MAX_PARAMS]; /* FUNCTION: number and sizes of parameters */
 	int timed, recorded;      /* EVENT */
 	double at;                /* EVENT */
 };
@@ -489,25 +491,27 @@ CUresult CUDAAPI cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t siz
 
 /* ---- modules ---- */
 
-static void add_function(struct object *module, const char *name, size_t params) {
+static struct object *add_function(struct object *module, const char *name) {
 	struct object *f = add(FUNCTION);
 	f->module = module;
-	f->size = params;
 	f->max_shared = SHARED_DEFAULT;
 	snprintf(f->name, MAX_NAME, "%s", name);
+	return f;
 }
 
 static CUresult read_text(struct object *module, const char *text) {
 	char kind[16], name[MAX_NAME];
-	long size;
+	int at, size;
 	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (sscanf(line, "%15s %255s %ld", kind, name, &size) < 3)
+		if (sscanf(line, "%15s %255s%n", kind, name, &at) < 2)
 			continue;
 		if (strcmp(kind, "kernel") == 0) {
-			add_function(module, name, (size_t)size);
+			struct object *f = add_function(module, name);
+			for (const char *p = line + at; *p == ' ' && sscanf(p, "%d%n", &size, &at) == 1; p += at)
+				f->sizes[f->params++] = size;
 		} else if (strcmp(kind, "var") == 0) {
-			struct object *v = new_memory((size_t)size);
+			struct object *v = sscanf(line + at, "%d", &size) == 1 ? new_memory((size_t)size) : NULL;
 			if (v == NULL)
 				return CUDA_ERROR_OUT_OF_MEMORY;
 			v->module = module;
@@ -515,6 +519,33 @@ static CUresult read_text(struct object *module, const char *text) {
 		}
 	}
 	return CUDA_SUCCESS;
+}
+
+static struct object *member(const void *module, enum kind kind, const char *name) {
+	for (struct object *o = objects; o; o = o->next)
+		if (o->kind == kind && o->module == module && strcmp(o->name, name) == 0)
+			return o;
+	return NULL;
+}
+
+/* read_params reads the sizes from a kernel's information section: attributes
+ * of a format (4: a length and that many bytes, else four bytes in all) and a
+ * number. Number 0x17 is a parameter: at byte 4 its index, at byte 8 its size in
+ * the upper 14 bits. Seen in cubins of nvcc 13; NVIDIA does not document it. */
+static void read_params(struct object *f, const unsigned char *info, size_t size) {
+	uint16_t length, index;
+	uint32_t bits;
+	for (size_t i = 0; i + 4 <= size; i += 4 + (info[i] == 4 ? length : 0)) {
+		memcpy(&length, info + i + 2, 2);
+		if (info[i] != 4 || info[i + 1] != 0x17 || i + 16 > size)
+			continue;
+		memcpy(&index, info + i + 8, 2);
+		memcpy(&bits, info + i + 12, 4);
+		if (index < MAX_PARAMS) {
+			f->sizes[index] = (int)(bits >> 18);
+			f->params = index >= f->params ? index + 1 : f->params;
+		}
+	}
 }
 
 /* read_cubin adds a kernel for every section of code, ".text.NAME". */
@@ -527,7 +558,13 @@ static CUresult read_cubin(struct object *module, const unsigned char *image) {
 	for (int i = 0; i < head->e_shnum; i++) {
 		const char *name = names + sections[i].sh_name;
 		if (strncmp(name, ".text.", 6) == 0)
-			add_function(module, name + 6, (size_t)-1);
+			add_function(module, name + 6);
+	}
+	for (int i = 0; i < head->e_shnum; i++) {
+		const char *name = names + sections[i].sh_name;
+		struct object *f = strncmp(name, ".nv.info.", 9) == 0 ? member(module, FUNCTION, name + 9) : NULL;
+		if (f)
+			read_params(f, image + sections[i].sh_offset, sections[i].sh_size);
 	}
 	return CUDA_SUCCESS;
 }
@@ -562,13 +599,6 @@ CUresult CUDAAPI cuModuleUnload(CUmodule handle) {
 		return end(CUDA_ERROR_INVALID_HANDLE);
 	drop_module(module);
 	return end(CUDA_SUCCESS);
-}
-
-static struct object *member(const void *module, enum kind kind, const char *name) {
-	for (struct object *o = objects; o; o = o->next)
-		if (o->kind == kind && o->module == module && strcmp(o->name, name) == 0)
-			return o;
-	return NULL;
 }
 
 CUresult CUDAAPI cuModuleGetFunction(CUfunction *f, CUmodule module, const char *name) {
@@ -615,29 +645,42 @@ CUresult CUDAAPI cuFuncSetAttribute(CUfunction f, CUfunction_attribute attribute
 	return end(CUDA_SUCCESS);
 }
 
+CUresult CUDAAPI cuFuncGetParamInfo(CUfunction f, size_t index, size_t *offset, size_t *size) {
+	BEGIN_HERE(cuFuncGetParamInfo);
+	struct object *o = mine(f, FUNCTION);
+	if (o == NULL)
+		return end(CUDA_ERROR_INVALID_HANDLE);
+	if (index >= (size_t)o->params)
+		return end(CUDA_ERROR_INVALID_VALUE);
+	*offset = 0; /* nobody asks */
+	*size = (size_t)o->sizes[index];
+	return end(CUDA_SUCCESS);
+}
+
 /* ---- launches ---- */
 
-static void record(const struct object *f, const unsigned int *dims, unsigned int shared, const unsigned char *params, size_t size) {
+static void record(const struct object *f, const unsigned int *dims, unsigned int shared, void **params) {
 	const char *name = getenv("MOEC_STUB_LOG");
 	FILE *log = name && *name ? fopen(name, "a") : NULL;
 	if (log == NULL)
 		return;
-	fprintf(log, "device %d launch %s grid %u,%u,%u block %u,%u,%u shared %u params ", f->device, f->name, dims[0],
+	fprintf(log, "device %d launch %s grid %u,%u,%u block %u,%u,%u shared %u params", f->device, f->name, dims[0],
 	        dims[1], dims[2], dims[3], dims[4], dims[5], shared);
-	for (size_t i = 0; i < size; i++)
-		fprintf(log, "%02x", params[i]);
+	for (int i = 0; i < f->params; i++)
+		for (int k = 0; k < f->sizes[i]; k++)
+			fprintf(log, "%s%02x", k ? "" : " ", ((unsigned char *)params[i])[k]);
 	fputc('\n', log);
 	fclose(log);
 }
 
 /* fill_u32(uint32_t *ptr, uint32_t value, uint32_t count). A bad address loses
  * the context, as a kernel's does. */
-static CUresult fill(const unsigned char *params) {
+static CUresult fill(void **params) {
 	uint64_t at;
 	uint32_t value, count;
-	memcpy(&at, params, 8);
-	memcpy(&value, params + 8, 4);
-	memcpy(&count, params + 12, 4);
+	memcpy(&at, params[0], 8);
+	memcpy(&value, params[1], 4);
+	memcpy(&count, params[2], 4);
 	unsigned char *bytes = here(at, (size_t)count * 4);
 	if (bytes == NULL)
 		return current->lost = CUDA_ERROR_ILLEGAL_ADDRESS;
@@ -654,23 +697,13 @@ CUresult CUDAAPI cuLaunchKernel(CUfunction function, unsigned int gx, unsigned i
 		return end(CUDA_ERROR_INVALID_HANDLE);
 	const unsigned int dims[6] = {gx, gy, gz, bx, by, bz};
 	uint64_t threads = (uint64_t)bx * by * bz;
-	if ((uint64_t)gx * gy * gz == 0 || threads == 0 || threads > MAX_THREADS || (int)shared > f->max_shared || params != NULL)
+	if ((uint64_t)gx * gy * gz == 0 || threads == 0 || threads > MAX_THREADS || (int)shared > f->max_shared || params == NULL || extra != NULL)
 		return end(CUDA_ERROR_INVALID_VALUE);
-	const unsigned char *block = NULL;
-	size_t size = 0;
-	for (int i = 0; extra && extra[i] != CU_LAUNCH_PARAM_END; i += 2) {
-		if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER)
-			block = extra[i + 1];
-		else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE)
-			size = *(size_t *)extra[i + 1];
-	}
-	if (f->size != (size_t)-1 && f->size != size)
-		return end(CUDA_ERROR_INVALID_VALUE);
-	record(f, dims, shared, block, size);
+	record(f, dims, shared, params);
 	current->launches++;
 	/* A kernel's failure shows at the next call that waits, not here. */
-	if (strcmp(f->name, "fill_u32") == 0 && size == 16)
-		fill(block);
+	if (strcmp(f->name, "fill_u32") == 0 && f->params == 3)
+		fill(params);
 	return end(CUDA_SUCCESS);
 }
 

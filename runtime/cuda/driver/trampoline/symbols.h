@@ -175,5 +175,6 @@ X(cuMemPrefetchAsync, "")
 
 /* the C file of package driver */
 X(cuDeviceGetPCIBusId, "")
+X(cuFuncGetParamInfo, "")
 X(cuFuncSetAttribute, "")
 X(cuMemHostAlloc, "")
