@@ -36,14 +36,10 @@ static CUresult moec_launch(CUfunction f, CUstream s, const unsigned int *dims, 
 	return cuLaunchKernel(f, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], shared, s, params, NULL);
 }
 
-static CUresult moec_param_size(CUfunction f, size_t index, size_t *size) {
-#if CUDA_VERSION >= 12040
-	size_t offset;
-	return cuFuncGetParamInfo(f, index, &offset, size);
-#else
-	return CUDA_ERROR_NOT_SUPPORTED;
+// Older headers do not declare this, but the driver may well have it.
+#if CUDA_VERSION < 12040
+CUresult cuFuncGetParamInfo(CUfunction f, size_t index, size_t *offset, size_t *size);
 #endif
-}
 */
 import "C"
 
@@ -114,8 +110,8 @@ func setMaxShared(f Function, bytes int) Code {
 func paramSizes(f Function) []uint32 {
 	var sizes []uint32
 	for {
-		var size C.size_t
-		if C.moec_param_size(reinterpret[C.CUfunction](f), C.size_t(len(sizes)), &size) != C.CUDA_SUCCESS {
+		var offset, size C.size_t
+		if C.cuFuncGetParamInfo(reinterpret[C.CUfunction](f), C.size_t(len(sizes)), &offset, &size) != C.CUDA_SUCCESS {
 			return sizes
 		}
 		sizes = append(sizes, uint32(size))

@@ -260,6 +260,8 @@ CUresult CUDAAPI cuDeviceGetName(char *name, int size, CUdevice device) {
 	return end(CUDA_SUCCESS);
 }
 
+/* Only the older name of this one, as drivers before CUDA 11.4 have it. */
+#undef cuDeviceGetUuid
 CUresult CUDAAPI cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
 	BEGIN(cuDeviceGetUuid);
 	if (!device_ok(device))

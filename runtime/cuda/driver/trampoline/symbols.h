@@ -166,6 +166,7 @@ X(cuTexRefSetMipmapLevelClamp, "")
 
 /* the same package with the header of CUDA 12 */
 X(cuCtxCreate_v2, "")
+X(cuDeviceGetUuid, "")
 X(cuEventElapsedTime, "")
 X(cuGraphAddDependencies, "")
 X(cuGraphAddKernelNode, "")
