@@ -265,3 +265,23 @@ type Choice struct {
 	Kernel string `json:"kernel"`
 	Params []int  `json:"params"` // template arguments, in the kernel table's order
 }
+
+// Turn returns which turn of the range layer is, counted from 0.
+func (r Range) Turn(layer int) (int, bool) {
+	if r == NoLayers || layer < r.First || layer > r.Last {
+		return 0, false
+	}
+	return layer - r.First, true
+}
+
+// Extents returns the shape of the slice.
+func (p Part) Extents() []int {
+	ext := make([]int, len(p.Slice))
+	for i, s := range p.Slice {
+		ext[i] = s[1] - s[0]
+	}
+	if p.Experts != nil {
+		ext[0] = len(p.Experts)
+	}
+	return ext
+}
