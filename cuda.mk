@@ -52,16 +52,17 @@ CUDA_GO = CGO_ENABLED=1 \
 
 cuda-toolkit: $(CUDA_STAMP)
 
-# pip installs into a fresh directory that takes its place only when complete.
+# pip installs into a directory of this run, which takes its place only when it
+# is complete: another make may be doing the same.
 $(CUDA_STAMP):
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { \
 		echo "cuda-toolkit: need $(PYTHON) with pip to install the CUDA compiler packages; install python3-pip, or set CUDA_HOME to a CUDA toolkit" >&2; exit 1; }
-	rm -rf $(CUDA_CACHE).new
+	@echo "installing nvcc $(CUDA_VERSION) into $(CUDA_CACHE)"
+	@new=$(CUDA_CACHE).new.$$$$; mkdir -p $$new; trap 'rm -rf '$$new EXIT; \
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--no-deps --no-compile --only-binary=:all: --target $(CUDA_CACHE).new $(CUDA_PACKAGES)
-	touch $(CUDA_CACHE).new/$(notdir $(CUDA_STAMP))
-	rm -rf $(CUDA_CACHE)
-	mv $(CUDA_CACHE).new $(CUDA_CACHE)
+		--no-deps --no-compile --only-binary=:all: --target $$new $(CUDA_PACKAGES) && \
+	touch $$new/$(notdir $(CUDA_STAMP)) && \
+	{ test -e $@ || { rm -rf $(CUDA_CACHE) && mv $$new $(CUDA_CACHE); }; }
 
 # What -lcuda means here: see trampoline.c.
 $(CUDA_LINK)/libcuda.a: $(wildcard $(CUDA_DRIVER)/trampoline/*)
