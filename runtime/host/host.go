@@ -24,6 +24,8 @@ type Options struct {
 	// Poison fills memory with NaN when its life ends, so that reading it
 	// shows in the results.
 	Poison bool
+	// Progress is told of weight bytes as they are loaded; nil for nobody.
+	Progress func(bytes int64)
 }
 
 // Program is a loaded plan.
@@ -65,6 +67,9 @@ func Load(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (*Pr
 	}
 	err := weights.Load(ctx, p, src, func(device int, offset int64, data []byte) error {
 		copy(g.devices[device].memory[offset:], data)
+		if o.Progress != nil {
+			o.Progress(int64(len(data)))
+		}
 		return nil
 	})
 	if err != nil {

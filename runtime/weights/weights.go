@@ -26,9 +26,8 @@ type Source interface {
 // Sink takes one finished buffer: bytes for an offset of a device's arena.
 type Sink func(device int, offset int64, data []byte) error
 
-// Load gives every weight of the plan to sink, devices side by side. Progress,
-// if any, is told of bytes as they are done.
-func Load(ctx context.Context, p *plan.Plan, src Source, sink Sink, progress ...func(bytes int64)) error {
+// Load gives every weight of the plan to sink, devices side by side.
+func Load(ctx context.Context, p *plan.Plan, src Source, sink Sink) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(p.Memory))
 	for i, m := range p.Memory {
@@ -37,7 +36,7 @@ func Load(ctx context.Context, p *plan.Plan, src Source, sink Sink, progress ...
 				if w.Device != m.Device || errs[i] != nil {
 					continue
 				}
-				errs[i] = loadWeight(ctx, w, src, sink, progress)
+				errs[i] = loadWeight(ctx, w, src, sink)
 			}
 		})
 	}
@@ -51,7 +50,7 @@ func Load(ctx context.Context, p *plan.Plan, src Source, sink Sink, progress ...
 }
 
 // loadWeight does all layers of one weight of one device.
-func loadWeight(ctx context.Context, w plan.Weight, src Source, sink Sink, progress []func(int64)) error {
+func loadWeight(ctx context.Context, w plan.Weight, src Source, sink Sink) error {
 	for turn := range w.Layers.Len() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -66,9 +65,6 @@ func loadWeight(ctx context.Context, w plan.Weight, src Source, sink Sink, progr
 		}
 		if err := sink(w.Device, w.Offset+int64(turn)*w.Stride, data); err != nil {
 			return err
-		}
-		for _, f := range progress {
-			f(int64(len(data)))
 		}
 	}
 	return nil
