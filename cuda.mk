@@ -4,6 +4,9 @@
 #   cuda-toolkit    nvcc and CUDA's headers in .cache/cuda, from Python packages
 #   build-cuda      bin/moec that runs with and without an NVIDIA driver
 #   test-cuda-stub  the CUDA layer's tests against a driver without a GPU
+#   build-cuda-tests
+#                   bin/cuda-driver.test, the same tests as a program; on a machine
+#                   with a GPU, run in runtime/cuda/driver, it tests the hardware
 #
 # A toolkit in CUDA_HOME, if there is one, serves instead of the packages.
 
@@ -48,7 +51,7 @@ CUDA_GO = CGO_ENABLED=1 \
 	CGO_LDFLAGS="-L$(CURDIR)/$(CUDA_LINK)" \
 	$(GO)
 
-.PHONY: cuda-toolkit build-cuda test-cuda-stub
+.PHONY: cuda-toolkit build-cuda build-cuda-tests test-cuda-stub
 
 cuda-toolkit: $(CUDA_STAMP)
 
@@ -78,6 +81,10 @@ $(CUDA_STUB): $(CUDA_DRIVER)/stub/libcuda.c $(CUDA_HEADER)
 build-cuda: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
 	mkdir -p bin
 	$(CUDA_GO) build -tags cuda -o bin/moec $(MOEC_MAIN)
+
+build-cuda-tests: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
+	mkdir -p bin
+	$(CUDA_GO) test -c -tags cuda -o bin/cuda-driver.test ./$(CUDA_DRIVER)
 
 # The tests take the stub for the driver; those that need a GPU skip themselves.
 test-cuda-stub: $(CUDA_STUB) $(CUDA_LINK)/libcuda.a
