@@ -22,7 +22,7 @@ var Fusions = [...]Fusion{
 	{"norm gate", "fuse norm", "rms_norm or layer_norm, its rounding, and the one gate fusion that reads it"},
 	{"norm epilogue", "fuse norm", "rms_norm or layer_norm, its rounding, and the one epilogue fusion that reads it"},
 	{"residual", "fuse residual", "a tree of elementwise ops with an add in it"},
-	{"scores", "fuse routing", "the matmul of a router, rounding, and softmax or sigmoid over the experts"},
+	{"scores", "fuse routing", "the matmul of a router, rounding, and softmax over the experts"},
 	{"choice", "fuse routing", "topk and what only it reads: the selection bias, the scores"},
 	{"shares", "fuse routing", "gather of the chosen scores, and the operations that make weights of them"},
 }

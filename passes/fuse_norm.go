@@ -19,11 +19,8 @@ func fuseNorm(_ *Context, g *ir.Graph) error {
 		if kind == "" || !f.free(n) {
 			continue
 		}
-		nodes := f.above(n, normal)
-		for _, m := range nodes {
-			if isNorm(m) && nodes[0] == m {
-				f.plan("norm "+kind, nodes)
-			}
+		if nodes := f.above(n, normal); isNorm(nodes[0]) {
+			f.plan("norm "+kind, nodes)
 		}
 	}
 	return f.run()

@@ -24,7 +24,7 @@ func (t *follow) visit(n *ir.Node, c Cut) {
 		return
 	}
 	args, ok := operandCuts(n, c)
-	if !ok {
+	if !ok || !t.fit(n, args) {
 		t.passNorm(n, c)
 		return
 	}
@@ -32,6 +32,16 @@ func (t *follow) visit(n *ir.Node, c Cut) {
 	for i, a := range n.Args {
 		t.visit(a, args[i])
 	}
+}
+
+// fit reports whether every operand of n has the runs that its cut speaks of.
+func (t *follow) fit(n *ir.Node, cuts []Cut) bool {
+	for i, c := range cuts {
+		if !c.IsWhole() && !c.fits(n.Args[i].Type.Shape, t.units) {
+			return false
+		}
+	}
+	return true
 }
 
 // passNorm follows the cut past a norm over all heads. The norm itself stays

@@ -3,6 +3,7 @@ package passes
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -178,4 +179,100 @@ var regionCases = []struct {
 		up := m.linear(x, "up", 32)
 		return m.add(m.linear(m.unary("silu", up), "down", s.hidden), up)
 	}},
+}
+
+// TestRegionsDependOnTheGraphAlone shuffles the nodes.
+func TestRegionsDependOnTheGraphAlone(t *testing.T) {
+	for _, c := range regionCases {
+		g := oneLayer(t, c.act, c.build)
+		want := idsOf(FindRegions(g))
+		for seed := range uint64(5) {
+			shuffle(g, rand.New(rand.NewPCG(seed, 1)))
+			if got := idsOf(FindRegions(g)); !slices.Equal(got, want) {
+				t.Errorf("%s, seed %d: regions are\n%s\nin order\n%s", c.name, seed, got, want)
+			}
+		}
+	}
+}
+
+// idsOf prints each region with its nodes in order of their IDs.
+func idsOf(regions []*Region) []string {
+	var list []string
+	for _, r := range regions {
+		text := fmt.Sprint(r.Kind, r.Layer, r.Units, r.Bounds)
+		for _, nodes := range [][]*ir.Node{r.Before, r.Open, r.Inner, r.Close, r.After, r.Gather} {
+			var ids []string
+			for _, n := range nodes {
+				ids = append(ids, fmt.Sprintf("%04d%v", n.ID(), r.Members[n]))
+			}
+			slices.Sort(ids)
+			text += fmt.Sprint(ids)
+		}
+		list = append(list, text)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// TestCutRanges checks which entries units need, and that segments of any
+// share cover the units once.
+func TestCutRanges(t *testing.T) {
+	for _, c := range []struct {
+		cut                Cut
+		lo, hi, first, end int
+	}{
+		{Cut{1, 1, 1}, 3, 5, 3, 5},
+		{Cut{1, 4, 1}, 3, 5, 12, 20},
+		{Cut{1, 1, 4}, 0, 3, 0, 1}, // three query heads of the first KV head
+		{Cut{1, 1, 4}, 3, 5, 0, 2}, // and two that straddle
+		{Cut{1, 8, 7}, 7, 14, 8, 16},
+	} {
+		if first, end := c.cut.Range(c.lo, c.hi); first != c.first || end != c.end {
+			t.Errorf("%v.Range(%d, %d) = %d, %d, want %d, %d", c.cut, c.lo, c.hi, first, end, c.first, c.end)
+		}
+	}
+	for units := 1; units < 40; units++ {
+		r := &Region{Units: units, Bounds: segmentBounds(units, 8)}
+		if r.Leaves() != min(units, 8) || r.Bounds[0] != 0 || r.Bounds[r.Leaves()] != units {
+			t.Errorf("%d units: bounds %v", units, r.Bounds)
+		}
+		for devices := 1; devices <= 8; devices++ {
+			next := 0
+			for d := range devices {
+				first, end := r.Local(d*8/devices, (d+1)*8/devices, 8)
+				if first != next {
+					t.Errorf("%d units, device %d of %d: segments from %d, want %d", units, d, devices, first, next)
+				}
+				next = end
+			}
+			if next != r.Leaves() {
+				t.Errorf("%d units on %d devices: %d of %d segments", units, devices, next, r.Leaves())
+			}
+		}
+	}
+}
+
+// TestCutsFit checks that every cut operand has the entries that its reader
+// takes, that devices together have every entry, and who closes what.
+func TestCutsFit(t *testing.T) {
+	for _, c := range regionCases {
+		for _, r := range FindRegions(oneLayer(t, c.act, c.build)) {
+			for n, m := range r.Members {
+				for i, cut := range m.Args {
+					if !cut.IsWhole() && !cut.fits(n.Args[i].Type.Shape, r.Units) {
+						t.Errorf("%s: operand %d of %s, %s, is cut as %v of %d units", c.name, i, label(n), n.Args[i].Type, cut, r.Units)
+					}
+				}
+				if m.Result.IsWhole() != slices.Contains(r.Close, n) {
+					t.Errorf("%s: %s is whole: %t", c.name, label(n), m.Result.IsWhole())
+				}
+			}
+			for _, n := range r.Close {
+				bounds := r.BoundsOf(r.Members[n].Args[0])
+				if k := n.Args[0].Type.Shape.Last().N; bounds[len(bounds)-1] != k {
+					t.Errorf("%s: segments of %s end at %v of %d features", c.name, label(n), bounds, k)
+				}
+			}
+		}
+	}
 }
