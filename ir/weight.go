@@ -1,6 +1,7 @@
 package ir
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -37,10 +38,44 @@ type Source struct {
 // Axis selects from one axis of a stored tensor: the row of an expert, or
 // the entries Lo, Lo+Step, ... below Hi.
 type Axis struct {
-	Expert bool `json:"expert,omitempty"`
-	Lo     int  `json:"lo,omitempty"`
-	Hi     int  `json:"hi,omitempty"`
-	Step   int  `json:"step,omitempty"`
+	Expert       bool
+	Lo, Hi, Step int
+}
+
+// String prints "expert", "0:64" or "1:64:2".
+func (a Axis) String() string {
+	switch {
+	case a.Expert:
+		return "expert"
+	case a.Step == 1:
+		return fmt.Sprintf("%d:%d", a.Lo, a.Hi)
+	}
+	return fmt.Sprintf("%d:%d:%d", a.Lo, a.Hi, a.Step)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (a Axis) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *Axis) UnmarshalText(text []byte) error {
+	if string(text) == "expert" {
+		*a = Axis{Expert: true}
+		return nil
+	}
+	parts := strings.Split(string(text), ":")
+	n := []int{0, 0, 1}
+	if len(parts) < 2 || len(parts) > 3 {
+		return fmt.Errorf("axis %q is neither expert nor lo:hi nor lo:hi:step", text)
+	}
+	for i, p := range parts {
+		v, err := strconv.Atoi(p)
+		if err != nil || v < 0 {
+			return fmt.Errorf("axis %q: %q is not a number from 0", text, p)
+		}
+		n[i] = v
+	}
+	*a = Axis{Lo: n[0], Hi: n[1], Step: n[2]}
+	return nil
 }
 
 // KeyFor returns the checkpoint key for a layer and an expert.
