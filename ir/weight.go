@@ -42,8 +42,8 @@ type Axis struct {
 	Lo, Hi, Step int
 }
 
-// String prints "expert", "0:64" or "1:64:2".
-func (a Axis) String() string {
+// text is "expert", "0:64" or "1:64:2".
+func (a Axis) text() string {
 	switch {
 	case a.Expert:
 		return "expert"
@@ -54,7 +54,7 @@ func (a Axis) String() string {
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (a Axis) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+func (a Axis) MarshalText() ([]byte, error) { return []byte(a.text()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *Axis) UnmarshalText(text []byte) error {
