@@ -12,6 +12,7 @@ package eval
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"moec/ir"
 	"moec/ir/arith"
@@ -148,9 +149,12 @@ func (e *execution) node(n *ir.Node, device, group int) (Value, error) {
 	return c.Out, nil
 }
 
+// shared is a table for single applications.
+var shared = sync.OnceValue(table)
+
 // Apply evaluates an op by name. It allocates c.Out; everything else in c
 // must be set.
-func Apply(op string, c *Call) error { return apply(table(), op, c) }
+func Apply(op string, c *Call) error { return apply(shared(), op, c) }
 
 func apply(ops map[string]Func, op string, c *Call) error {
 	f, ok := ops[op]
