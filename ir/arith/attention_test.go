@@ -18,8 +18,12 @@ func (r Rows) sub(lo, hi int) Rows {
 	return r
 }
 
-// attend runs the chunks over positions lo to hi-1, each cut into runs.
-func attend(a Attention, q []float32, r Rows, lo, hi, chunk, page int, sink float32) []float32 {
+// layout is the positions lo to hi-1 in chunks and pages.
+type layout struct{ lo, hi, chunk, page int }
+
+// attend runs the chunks, each cut into runs at the ends of pages.
+func attend(a Attention, q []float32, r Rows, l layout, sink float32) []float32 {
+	lo, hi, chunk, page := l.lo, l.hi, l.chunk, l.page
 	var parts []Partial
 	scores := make([]float32, chunk)
 	for c := lo / chunk * chunk; c < hi; c += chunk {
@@ -68,14 +72,14 @@ func TestAttention(t *testing.T) {
 		if c.sink != NoSink {
 			total += math.Exp(float64(c.sink))
 		}
-		got := attend(a, q, r, c.lo, n, 8, 64, c.sink)
+		got := attend(a, q, r, layout{c.lo, n, 8, 64}, c.sink)
 		for d := range got {
 			if !close64(got[d], want[d]/total, 2e-6) {
 				t.Errorf("%+v: entry %d is %v, want %v", c, d, got[d], want[d]/total)
 			}
 		}
 		for _, page := range []int{1, 3, 5, 8} {
-			if paged := attend(a, q, r, c.lo, n, 8, page, c.sink); !slices.Equal(paged, got) {
+			if paged := attend(a, q, r, layout{c.lo, n, 8, page}, c.sink); !slices.Equal(paged, got) {
 				t.Errorf("%+v: pages of %d change bits", c, page)
 			}
 		}
