@@ -83,7 +83,7 @@ func RandomWeights(g *ir.Graph, seed uint64) Arrays {
 		}
 		data := make([]float32, n)
 		for i := range data {
-			data[i] = float32(mean + deviation*rng.NormFloat64())
+			data[i] = float32(mean + float64(deviation*rng.NormFloat64()))
 		}
 		arith.Round(data, data, w.DType)
 		all[w.Name] = Array{slices.Clone(w.Shape), data}
