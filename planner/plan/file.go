@@ -155,3 +155,13 @@ func Write(path string, p *Plan) (err error) {
 	}
 	return os.Rename(tmp.Name(), path)
 }
+
+// Comparable returns the plan's text without the checksum, which would differ
+// whenever anything does.
+func Comparable(p *Plan) (string, error) {
+	raw, err := marshal(fileJSON{format, Version, "", *p})
+	if err != nil {
+		return "", fmt.Errorf("internal error: plan: %w", err)
+	}
+	return string(layout(raw)), nil
+}
