@@ -28,7 +28,8 @@ type addedToken struct {
 type addedTokens struct {
 	literal    *finder // in the text as given
 	normalized *finder // in the normalised text
-	special    map[int]bool
+	special    map[int]bool   // left out when special tokens are skipped
+	spelled    map[int]string // what a token decodes to if not its content
 }
 
 // readAddedTokens reads the list and enters new tokens into the vocabulary of
@@ -101,13 +102,11 @@ func readAddedToken(m *strictjson.Members) (addedToken, error) {
 
 // newAddedTokens builds the two finders.
 func newAddedTokens(tokens []addedToken, normalize []normalizer) (*addedTokens, error) {
-	a := &addedTokens{literal: newFinder(), normalized: newFinder(), special: make(map[int]bool)}
+	a := &addedTokens{literal: newFinder(), normalized: newFinder(), special: make(map[int]bool), spelled: make(map[int]string)}
 	for _, token := range tokens {
-		if token.special {
-			a.special[token.id] = true
-		}
 		if !token.normalized {
 			a.literal.add(token.content, token)
+			a.special[token.id] = token.special
 			continue
 		}
 		form := token.content
@@ -118,6 +117,10 @@ func newAddedTokens(tokens []addedToken, normalize []normalizer) (*addedTokens, 
 			}
 		}
 		a.normalized.add(form, token)
+		// As in the reference, a token that the normalizer changes decodes to the
+		// changed text, and as that is no special token's it is never left out.
+		a.spelled[token.id] = form
+		a.special[token.id] = token.special && form == token.content
 	}
 	return a, nil
 }

@@ -43,6 +43,9 @@ func (s *Stream) Add(id int) string {
 	if !ok || s.skipSpecial && s.t.IsSpecial(id) {
 		return ""
 	}
+	if changed, ok := s.t.added.spelled[id]; ok {
+		token = changed
+	}
 	s.emit[0](token)
 	return s.taken()
 }
