@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -27,7 +28,10 @@ func results(t *testing.T, name string, g *ir.Graph) []eval.Value {
 		{{Sequence: 4, Tokens: []int32{1, 3, 0, 4, 2, 2, 1}, Skip: 2}, {Sequence: 9, Tokens: []int32{2, 0, 3}, Skip: 2}},
 		{{Sequence: 9, First: 3, Tokens: []int32{4}}, {Sequence: 4, First: 7, Tokens: []int32{1}}},
 	} {
-		out, err := p.Run(&eval.Step{Spans: spans}, state)
+		for i := range spans { // sequences 4 and 9 are of different token groups if there are two
+			spans[i].Group = int(spans[i].Sequence) % g.Groups
+		}
+		out, err := p.Run(&eval.Step{Groups: g.Groups, Spans: spans}, state)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, ir.Print(g))
 		}
@@ -105,6 +109,26 @@ func keepsBits(t *testing.T, name string, g *ir.Graph, ctx *Context) {
 			t.Fatalf("%s: pass %q moves results by %g", name, p.Name, d)
 		}
 		before = after
+	}
+}
+
+// TestPlacedGraphKeepsBits runs the passes after place on a graph of two
+// devices and two token groups.
+func TestPlacedGraphKeepsBits(t *testing.T) {
+	text, err := os.ReadFile("../ir/testdata/placed.ir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := parse(t, "placed.ir", string(text))
+	before := results(t, "placed", g)
+	at := slices.IndexFunc(Pipeline[:], func(p Pass) bool { return p.Name == "place" })
+	for i, p := range Pipeline[at+1:] {
+		if err := (&Context{}).step(p, g, uint64(i)); err != nil {
+			t.Fatal(err)
+		}
+		if d := distance(before, results(t, "placed", g)); d > 0 {
+			t.Errorf("pass %q moves results by %g", p.Name, d)
+		}
 	}
 }
 
