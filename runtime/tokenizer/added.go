@@ -26,8 +26,8 @@ type addedToken struct {
 
 // addedTokens finds added tokens in text.
 type addedTokens struct {
-	literal    *finder // in the text as given
-	normalized *finder // in the normalised text
+	literal    *finder        // in the text as given
+	normalized *finder        // in the normalised text
 	special    map[int]bool   // left out when special tokens are skipped
 	spelled    map[int]string // what a token decodes to if not its content
 }

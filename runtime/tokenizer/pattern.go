@@ -33,7 +33,7 @@ const (
 	maxPattern = 4096
 	// matchLimit bounds the search for one match. An ordinary pattern takes
 	// microseconds, so the limit never decides about a sound one.
-	matchLimit = 2 * time.Second
+	matchLimit = time.Second
 	// probeLimit is matchLimit while a pattern is being tried out at loading.
 	probeLimit = 250 * time.Millisecond
 	// textLimit bounds the search for all matches in one text.

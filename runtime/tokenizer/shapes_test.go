@@ -26,21 +26,33 @@ func readShapes(t testing.TB, visit func(name string, tok *Tokenizer, s shape)) 
 		t.Fatalf("have %d shapes, %v", len(files), err)
 	}
 	for _, file := range files {
-		data, err := unzip(file)
+		name := strings.TrimSuffix(filepath.Base(file), ".json.gz")
+		s, err := readShape(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var s shape
-		if err := json.Unmarshal(data, &s); err != nil {
-			t.Fatal(err)
-		}
-		name := strings.TrimSuffix(filepath.Base(file), ".json.gz")
 		tok, err := shapeTokenizer(name, s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		visit(name, tok, s)
 	}
+}
+
+func readShape(name string) (s shape, err error) {
+	data, err := unzip("testdata/shapes/" + name + ".json.gz")
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	return s, err
+}
+
+func readShapeTokenizer(name string) (*Tokenizer, error) {
+	s, err := readShape(name)
+	if err != nil {
+		return nil, err
+	}
+	return shapeTokenizer(name, s)
 }
 
 func shapeTokenizer(name string, s shape) (*Tokenizer, error) {

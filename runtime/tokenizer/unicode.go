@@ -2,12 +2,18 @@ package tokenizer
 
 import (
 	"slices"
-	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
 
 // unicodeForm is one of Unicode's normalisation forms.
+//
+// Package norm decides whether text has the form already, which is the usual
+// case. Text that does not is normalised here, since norm differs from the
+// standard in two ways: it breaks up runs of more than 30 marks with U+034F
+// (UAX 15, stream-safe text), and it joins letter and accent across a vowel
+// sign that blocks them, as in U+006F U+09BE U+0301.
 type unicodeForm struct {
 	form      norm.Form
 	decompose norm.Form // the form's decomposition only
@@ -21,111 +27,86 @@ var (
 	nfkd = unicodeForm{norm.NFKD, norm.NFKD, false}
 )
 
-// streamSafe is the longest run of combining marks that package norm keeps: it
-// breaks longer ones up with U+034F (UAX 15, stream-safe text), which neither
-// the standard forms nor the reference tokenizers do.
-const streamSafe = 30
-
 // apply returns text in the form.
 func (u unicodeForm) apply(text string) string {
-	if !u.longRun(text) {
-		return u.form.String(text)
+	if u.form.IsNormalString(text) {
+		return text
 	}
-	runes := u.decomposed(text)
-	if u.compose {
-		runes = composed(runes)
-	}
-	return string(runes)
+	return u.rewrite(text)
 }
 
-// longRun reports whether text may hold a run of marks that package norm would
-// break up. It counts marks after decomposition, as norm does.
-func (u unicodeForm) longRun(text string) bool {
-	run := 0
-	for i := 0; i < len(text); {
-		if text[i] < 0x80 {
-			run = 0
-			i++
-			continue
-		}
-		p := u.decompose.PropertiesString(text[i:])
-		switch {
-		case p.CCC() != 0:
-			run += max(1, len([]rune(string(p.Decomposition()))))
-		case p.TrailCCC() != 0:
-			run = len([]rune(string(p.Decomposition())))
-		default:
-			run = 0
-		}
-		if run > streamSafe-4 {
-			return true // near the limit: no character decomposes to more marks
-		}
-		i += p.Size()
+// rewrite is apply for text that does not have the form.
+func (u unicodeForm) rewrite(text string) string {
+	marks := u.decomposed(text)
+	if u.compose {
+		marks = composed(marks)
 	}
-	return false
+	out := make([]rune, len(marks))
+	for i, m := range marks {
+		out[i] = m.char
+	}
+	return string(out)
+}
+
+// marked is a character with its canonical combining class, 0 for a starter.
+type marked struct {
+	char  rune
+	class uint8
 }
 
 // decomposed returns the decomposition with marks in canonical order.
-func (u unicodeForm) decomposed(text string) []rune {
-	var runes []rune
-	for _, c := range text {
-		// Alone, a character is far from the limit on runs.
-		runes = append(runes, []rune(u.decompose.String(string(c)))...)
+func (u unicodeForm) decomposed(text string) []marked {
+	out := make([]marked, 0, len(text))
+	for i, c := range text {
+		if c < utf8.RuneSelf {
+			out = append(out, marked{c, 0})
+			continue
+		}
+		// Alone, a character is far from norm's limit on runs of marks.
+		for _, part := range u.decompose.String(text[i : i+utf8.RuneLen(c)]) {
+			out = append(out, marked{part, norm.NFD.PropertiesString(string(part)).CCC()})
+		}
 	}
-	for i := 0; i < len(runes); {
-		end := i + 1
-		for end < len(runes) && combining(runes[end]) != 0 {
+	for begin := 0; begin < len(out); begin++ {
+		end := begin
+		for end < len(out) && out[end].class != 0 {
 			end++
 		}
-		first := i
-		if combining(runes[i]) == 0 {
-			first++
-		}
-		slices.SortStableFunc(runes[first:end], func(a, b rune) int {
-			return int(combining(a)) - int(combining(b))
-		})
-		i = end
+		slices.SortStableFunc(out[begin:end], func(a, b marked) int { return int(a.class) - int(b.class) })
+		begin = end
 	}
-	return runes
-}
-
-// combining returns the canonical combining class.
-func combining(c rune) uint8 {
-	return norm.NFD.PropertiesString(string(c)).CCC()
+	return out
 }
 
 // composed joins each starter with the marks after it that are not blocked
-// (UAX 15, section 1.3).
-func composed(runes []rune) []rune {
-	starter := -1  // place of the last starter in the output
+// (Unicode 15, section 3.11, D115 and D117).
+func composed(decomposed []marked) []marked {
+	var out []marked
+	starter := -1  // place of the last starter in out
 	blocking := -1 // class of what was last put after the starter; -1 for nothing
-	var out []rune
-	for _, c := range runes {
-		class := int(combining(c))
-		if starter >= 0 && blocking < class {
-			if pair, ok := composePair(out[starter], c); ok {
-				out[starter] = pair
+	for _, m := range decomposed {
+		if starter >= 0 && blocking < int(m.class) {
+			if pair, ok := composePair(out[starter].char, m.char); ok {
+				out[starter].char = pair
 				continue
 			}
 		}
-		if class == 0 {
+		if m.class == 0 {
 			starter, blocking = len(out), -1
 		} else {
-			blocking = class
+			blocking = int(m.class)
 		}
-		out = append(out, c)
+		out = append(out, m)
 	}
 	return out
 }
 
 // composePair returns the single character that two compose to.
 func composePair(a, b rune) (rune, bool) {
-	var both strings.Builder
-	both.WriteRune(a)
-	both.WriteRune(b)
-	runes := []rune(norm.NFC.String(both.String()))
-	if len(runes) == 1 {
-		return runes[0], true
+	if b < 0x300 {
+		return 0, false // no character below composes with the one before it
 	}
-	return 0, false
+	both := norm.NFC.String(string([]rune{a, b}))
+	c, size := utf8.DecodeRuneInString(both)
+	return c, size == len(both)
 }
