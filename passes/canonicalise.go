@@ -11,9 +11,10 @@ import (
 // canonicalise brings each operation into its simplest form, one rule at a
 // time, and keeps every bit.
 //
-//	before:  a = mul(x, 1)            after:  c = add(x, -3)
-//	         b = reshape(reshape(a))          y = slice(c) ...
-//	         c = sub(b, 3)
+//	before:  a = mul(x, 1)               after:  b = add(x, -3)
+//	         b = sub(a, 3)                       d = reshape(b){tail=[8]}
+//	         c = reshape(b){tail=[2,4]}
+//	         d = reshape(c){tail=[8]}
 //
 // It runs first: the other passes then need to know one form only.
 func canonicalise(c *Context, g *ir.Graph) error {
@@ -34,7 +35,7 @@ func canonicalise(c *Context, g *ir.Graph) error {
 func firstRule(c *Context, r *rewriter, n *ir.Node) *ir.Node {
 	for _, rule := range Rules {
 		if slices.Contains(rule.Ops, n.Op.Name) {
-			if m := rule.Rewrite(r, n); m != nil {
+			if m := rule.apply(r, n); m != nil {
 				if c.Hits != nil {
 					c.Hits[rule.Name]++
 				}
@@ -50,14 +51,14 @@ type Rule struct {
 	Name string
 	Doc  string
 	Ops  []string // the ops it looks at
-	// Rewrite returns what n becomes, or nil when the rule does not apply.
-	Rewrite func(r *rewriter, n *ir.Node) *ir.Node
+	// apply returns what n becomes, or nil when the rule does not apply.
+	apply func(r *rewriter, n *ir.Node) *ir.Node
 }
 
 // Rules are tried in this order. A rule is listed only if the bits of every
 // result, signed zeros and infinities included, stay the same.
 var Rules = []Rule{
-	{"round same", "round{d}(x) is x when x has element type d", []string{"round"}, roundSame},
+	{"round same", "round{d}(x) is x when x has element type d", []string{"round"}, sameAsOperand},
 	{"fold scalars", "arithmetic on two numbers is a number", []string{"add", "sub", "mul", "div", "neg"}, foldScalars},
 	{"constant last", "add and mul read a constant or weight as their second operand", []string{"add", "mul"}, constantLast},
 	{"sub constant", "sub(x, c) is add(x, -c)", []string{"sub"}, subConstant},
@@ -74,8 +75,6 @@ var Rules = []Rule{
 	{"concat one", "concat(x) is x", []string{"concat"}, concatOne},
 	{"broadcast same", "a broadcast to the same extents is x", []string{"broadcast"}, sameAsOperand},
 }
-
-func roundSame(_ *rewriter, n *ir.Node) *ir.Node { return sameAsOperand(nil, n) }
 
 // sameAsOperand serves ops that only change the type: if they do not, they do
 // nothing.
