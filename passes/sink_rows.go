@@ -72,58 +72,69 @@ func sinkCone(g *ir.Graph, rows *ir.Node) map[*ir.Node]bool {
 
 // sinkInto makes the nodes of the cone anew with the rows of the list.
 func sinkInto(g *ir.Graph, cone map[*ir.Node]bool, rows *ir.Node) error {
-	taken := map[*ir.Node]*ir.Node{} // what is taken of a node outside the cone, and nodes of the cone made anew
 	old := g.Nodes
 	g.Nodes = make([]*ir.Node, 0, len(old))
-	placed := map[*ir.Node]bool{}
-	put := func(n *ir.Node) {
-		if !placed[n] {
-			placed[n] = true
+	s := &sinker{g: g, rows: rows, taken: map[*ir.Node]*ir.Node{}}
+	ends := map[*ir.Node]*ir.Node{} // take_rows nodes that are no longer needed
+	for _, n := range old {
+		for i, a := range n.Args {
+			if b := ends[a]; b != nil {
+				n.Args[i] = b
+			}
+		}
+		switch {
+		case n.Op.Name == "take_rows" && n.Args[1] == rows && cone[n.Args[0]]:
+			ends[n] = s.taken[n.Args[0]]
+		case cone[n]:
+			if err := s.sink(n); err != nil {
+				return err
+			}
+		case n != rows || !s.placed:
 			g.Nodes = append(g.Nodes, n)
+			s.placed = s.placed || n == rows
 		}
 	}
-	for _, n := range old {
-		if n.Op.Name == "take_rows" && n.Args[1] == rows && cone[n.Args[0]] {
-			replaceIn(old, g, n, taken[n.Args[0]])
-			continue
+	for i, o := range g.Outputs {
+		if b := ends[o.Value]; b != nil {
+			g.Outputs[i].Value = b
 		}
-		if !cone[n] {
-			put(n)
-			continue
-		}
-		put(rows)
-		args := slices.Clone(n.Args)
-		for i, a := range args {
-			if !hasRows(a) {
-				continue
-			}
-			if taken[a] == nil {
-				t, err := g.Add(ir.Op("take_rows"), []*ir.Node{a, rows}, nil, n)
-				if err != nil {
-					return err
-				}
-				taken[a] = t
-			}
-			args[i] = taken[a]
-		}
-		m, err := g.Add(n.Op, args, n.Attrs, n)
-		if err != nil {
-			return err
-		}
-		m.Name = n.Name
-		taken[n] = m
 	}
 	return nil
 }
 
-// replaceIn is g.Replace over the nodes that are still to come.
-func replaceIn(nodes []*ir.Node, g *ir.Graph, old, new *ir.Node) {
-	for _, n := range nodes {
-		for i, a := range n.Args {
-			if a == old {
-				n.Args[i] = new
-			}
-		}
+// sinker is the state of one sinkInto.
+type sinker struct {
+	g      *ir.Graph
+	rows   *ir.Node
+	placed bool // the list of rows is in the new node list
+	// taken has, for a node of the cone, the node made anew; for another, its
+	// wanted rows.
+	taken map[*ir.Node]*ir.Node
+}
+
+// sink makes n anew.
+func (s *sinker) sink(n *ir.Node) error {
+	if !s.placed {
+		s.g.Nodes, s.placed = append(s.g.Nodes, s.rows), true
 	}
-	g.Replace(old, new)
+	args := slices.Clone(n.Args)
+	for i, a := range args {
+		if !hasRows(a) {
+			continue
+		}
+		if s.taken[a] == nil {
+			t, err := s.g.Add(ir.Op("take_rows"), []*ir.Node{a, s.rows}, nil, n)
+			if err != nil {
+				return err
+			}
+			s.taken[a] = t
+		}
+		args[i] = s.taken[a]
+	}
+	m, err := s.g.Add(n.Op, args, n.Attrs, n)
+	if err != nil {
+		return err
+	}
+	m.Name, s.taken[n] = n.Name, m
+	return nil
 }
