@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import pathlib
-import re
 import shutil
 import sys
 import warnings
@@ -28,6 +27,7 @@ from transformers import AutoModelForCausalLM, modeling_rope_utils
 
 import family_cases
 import family_features as ff
+import goldens
 
 TOLERANCE = 2e-5          # max abs error of the parity tests
 MIN_EFFECT = 100 * TOLERANCE
@@ -308,9 +308,7 @@ def write_golden(folder, case, seed, prompts, result):
         "prompts": [{"ids": ids, "greedy": continuations[i][0]} for i, ids in enumerate(prompts)],
         "features": moved, "keys": patterns,
     }
-    text = re.sub(r"\[[\s\d,]+\]", lambda m: " ".join(m[0].split()).replace("[ ", "[").replace(" ]", "]"),
-                  json.dumps(record, indent=1))
-    (folder / "golden.json").write_text(text + "\n")
+    goldens.write_json(folder / "golden.json", record)
 
 
 def make(case, out):
