@@ -4,7 +4,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test fuzz lint clean
+.PHONY: build run test check random fuzz clean
 
 build:
 	$(GO) build -trimpath -o bin/moec ./cmd/moec
@@ -17,6 +17,23 @@ run: build
 test:
 	$(GO) vet ./...
 	$(GO) test ./...
+
+# The longer checks: a clean build, goldens that rewriting leaves as they are,
+# random programs on random placements, and a short run of every fuzz target.
+check: run
+	$(GO) test ./... -run Golden -rewrite >/dev/null 2>&1 || true
+	git diff --exit-code -- '*testdata*' docs
+	$(MAKE) random fuzz
+
+# 2,000 random programs on random placements: the plan on the CPU backend gives
+# the bits of the naive evaluator.
+random:
+	$(GO) test ./compiler -run TestRandomPrograms -timeout 40m -args -cases 2000
+
+# Every fuzz target for FUZZTIME each, with the corpus in the repository.
+FUZZTIME ?= 10s
+fuzz:
+	$(GO) run ./internal/fuzzall $(FUZZTIME)
 
 clean:
 	rm -rf bin

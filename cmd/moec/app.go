@@ -20,6 +20,8 @@ type app struct {
 	out  io.Writer
 	err  io.Writer
 	json bool
+	// decodes is set when a run turns tokens into text; else it prints ids.
+	decodes bool
 }
 
 // run executes a command line and returns the exit code.

@@ -93,7 +93,7 @@ func (p *printer) event(e generate.Event) {
 	case p.json:
 		p.err = p.printJSON(e)
 	case p.single:
-		if text == "" && e.Token >= 0 && len(p.texts) == 1 && e.Done == "" && !p.hasText(e) {
+		if !p.decodes && e.Token >= 0 {
 			text = fmt.Sprint(e.Token, " ")
 		}
 		p.err = p.printf("%s", text)
@@ -101,16 +101,15 @@ func (p *printer) event(e generate.Event) {
 			p.err = p.printf("\n")
 		}
 	default:
+		if !p.decodes && e.Token >= 0 {
+			text = fmt.Sprint(e.Token, " ")
+		}
 		p.texts[e.Sequence].WriteString(text)
 		if e.Done != "" {
 			p.err = p.printf("[%d] %s\n", e.Sequence, p.texts[e.Sequence].String())
 		}
 	}
 }
-
-// hasText reports whether the run decodes text at all; without a tokenizer
-// ids are printed.
-func (p *printer) hasText(generate.Event) bool { return p.app.decodes }
 
 // stats prints speeds to the error output, so that text alone can be piped.
 func (a *app) stats(s generate.Stats) error {

@@ -1,0 +1,59 @@
+// Command fuzzall runs every fuzz target of the module for a given time each.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// target is a fuzz function of a package.
+type target struct{ pkg, name string }
+
+var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: fuzzall TIME, such as 10s")
+		os.Exit(2)
+	}
+	targets, err := find(".")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fuzzall:", err)
+		os.Exit(1)
+	}
+	for _, t := range targets {
+		fmt.Println(t.pkg, t.name)
+		c := exec.Command("go", "test", t.pkg, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", os.Args[1], "-fuzzminimizetime", "1s")
+		if out, err := c.CombinedOutput(); err != nil {
+			fmt.Printf("%s\n", out)
+			os.Exit(1)
+		}
+	}
+	fmt.Println(len(targets), "fuzz targets, no finding")
+}
+
+// find lists the fuzz targets below root, in order of their files.
+func find(root string) ([]target, error) {
+	var list []target
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := d.Name(); d.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range fuzzFunc.FindAllSubmatch(text, -1) {
+			list = append(list, target{"./" + filepath.ToSlash(filepath.Dir(path)), string(m[1])})
+		}
+		return err
+	})
+	return list, err
+}
