@@ -117,8 +117,11 @@ var disguises = []struct {
 	{"\x80\x02", "is a pickle: pickle checkpoints are not read", remedyPickle},
 	{"\x80\x04", "is a pickle: pickle checkpoints are not read", remedyPickle},
 	{"GGUF", "is a GGUF file, not safetensors", "give a checkpoint in safetensors form"},
-	{"{\"", "is JSON text, not safetensors", remedyAgain},
+	{"{\"", jsonDisguise, remedyAgain},
 }
+
+// jsonDisguise is what a safetensors file must not be, but a JSON file is.
+const jsonDisguise = "is JSON text, not safetensors"
 
 // disguise is what a file is instead.
 type disguise struct{ what, remedy string }
