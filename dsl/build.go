@@ -65,7 +65,7 @@ func Build(f *File, env Env) (*Model, diag.List) {
 		b.finish()
 	}
 	if len(b.list) > 0 {
-		return nil, capped(b.list)
+		return nil, f.capped(b.list)
 	}
 	return &Model{Graph: b.graph, Bindings: b.bindings}, nil
 }

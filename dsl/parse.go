@@ -17,6 +17,7 @@ type File struct {
 	Model string // the name after "model"
 	Title string // what follows it: the paper, usually
 
+	source     []byte
 	statements []*statement
 	blocks     map[string]*statement
 	functions  map[string]*function
@@ -29,20 +30,21 @@ const maxErrors = 20
 // position, and no file.
 func Parse(file string, src []byte) (*File, diag.List) {
 	statements, list := parse(file, src)
-	f := &File{Name: file, statements: statements, blocks: map[string]*statement{}, functions: allFunctions()}
+	f := &File{Name: file, source: src, statements: statements, blocks: map[string]*statement{}, functions: allFunctions()}
 	if list == nil {
 		f.header(&list)
 		list = append(list, resolve(f)...)
 	}
 	if len(list) > 0 {
-		return nil, capped(list)
+		return nil, f.capped(list)
 	}
 	return f, nil
 }
 
-// capped sorts a list and cuts what nobody reads.
-func capped(list diag.List) diag.List {
+// capped sorts a list, cuts what nobody reads, and quotes the file.
+func (f *File) capped(list diag.List) diag.List {
 	list.Sort()
+	list.Quote(f.Name, f.source)
 	if more := len(list) - maxErrors; more > 0 {
 		list = append(list[:maxErrors:maxErrors], diag.Diagnostic{Message: countOf(more, "more error") + " not shown"})
 	}

@@ -1,7 +1,8 @@
 // Package diag holds source positions and the diagnostics that point at them.
 //
 // In go what is wrong and the source text; out comes text with an excerpt and
-// a caret, or JSON. It renders; it never decides whether something is wrong.
+// a caret, or JSON. It renders; it never decides whether something is wrong,
+// and reads no files.
 package diag
 
 import (
@@ -46,6 +47,8 @@ type Diagnostic struct {
 	Width   int    `json:"width,omitempty"`
 	Message string `json:"message"`
 	Notes   []Note `json:"notes,omitempty"`
+	// Line is the source line that Pos is on, see Quote.
+	Line string `json:"line,omitempty"`
 }
 
 // Error implements error: position and message on one line.
@@ -71,6 +74,16 @@ func (l *List) Add(d Diagnostic) { *l = append(*l, d) }
 // Addf appends a diagnostic without notes.
 func (l *List) Addf(at Pos, width int, format string, args ...any) {
 	l.Add(Diagnostic{Pos: at, Width: width, Message: fmt.Sprintf(format, args...)})
+}
+
+// Quote gives each diagnostic about a file the source line that it is about.
+func (l List) Quote(file string, text []byte) {
+	lines := strings.Split(string(text), "\n")
+	for i := range l {
+		if n := l[i].Pos.Line; l[i].Pos.File == file && n >= 1 && n <= len(lines) {
+			l[i].Line = strings.ToValidUTF8(strings.TrimSuffix(lines[n-1], "\r"), "?")
+		}
+	}
 }
 
 // Err returns the list as an error, or nil when it is empty.

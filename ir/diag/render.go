@@ -9,19 +9,6 @@ import (
 	"golang.org/x/text/width"
 )
 
-// Source returns the text of a file, or nil when it is not at hand.
-type Source func(file string) []byte
-
-// OneFile is the Source of a single text.
-func OneFile(name string, text []byte) Source {
-	return func(file string) []byte {
-		if file == name {
-			return text
-		}
-		return nil
-	}
-}
-
 // Columns of an excerpt: lines that are longer are cut around the caret.
 const (
 	maxColumns = 100
@@ -29,61 +16,37 @@ const (
 )
 
 // Render writes the diagnostics with the source lines that they point at.
-func (l List) Render(w io.Writer, src Source) error {
-	r := renderer{src: src, lines: map[string][]string{}}
+func (l List) Render(w io.Writer) error {
+	var text strings.Builder
 	for i, d := range l {
 		if i > 0 {
-			r.text.WriteByte('\n')
+			text.WriteByte('\n')
 		}
-		r.diagnostic(d)
+		d.render(&text)
 	}
-	_, err := io.WriteString(w, r.text.String())
+	_, err := io.WriteString(w, text.String())
 	return err
 }
 
-// renderer keeps the files that were split into lines.
-type renderer struct {
-	src   Source
-	lines map[string][]string
-	text  strings.Builder
-}
-
-func (r *renderer) diagnostic(d Diagnostic) {
-	r.text.WriteString(d.Error() + "\n")
-	r.excerpt(d.Pos, d.Width)
+func (d Diagnostic) render(out *strings.Builder) {
+	out.WriteString(d.Error() + "\n")
+	if d.Line != "" {
+		d.excerpt(out)
+	}
 	for _, n := range d.Notes {
 		if n.Pos == (Pos{}) {
-			fmt.Fprintf(&r.text, "  note: %s\n", n.Message)
+			fmt.Fprintf(out, "  note: %s\n", n.Message)
 			continue
 		}
-		fmt.Fprintf(&r.text, "  %s: %s\n", n.Pos, n.Message)
+		fmt.Fprintf(out, "  %s: %s\n", n.Pos, n.Message)
 	}
 }
 
-// line returns a source line and whether it is known.
-func (r *renderer) line(p Pos) (string, bool) {
-	lines, ok := r.lines[p.File]
-	if !ok && r.src != nil {
-		if text := r.src(p.File); text != nil {
-			lines = strings.Split(string(text), "\n")
-		}
-		r.lines[p.File] = lines
-	}
-	if p.Line < 1 || p.Line > len(lines) {
-		return "", false
-	}
-	return strings.TrimSuffix(lines[p.Line-1], "\r"), true
-}
-
-// excerpt writes a source line and a second one with the caret.
-func (r *renderer) excerpt(p Pos, count int) {
-	line, ok := r.line(p)
-	if !ok {
-		return
-	}
-	runes := []rune(line)
-	from := min(max(p.Col-1, 0), len(runes))
-	to := min(from+max(count, 1), len(runes))
+// excerpt writes the source line and a second one with the caret.
+func (d Diagnostic) excerpt(out *strings.Builder) {
+	runes := []rune(d.Line)
+	from := min(max(d.Pos.Col-1, 0), len(runes))
+	to := min(from+max(d.Width, 1), len(runes))
 	lo, hi := window(runes, from)
 	var text, mark strings.Builder
 	if lo > 0 {
@@ -106,8 +69,8 @@ func (r *renderer) excerpt(p Pos, count int) {
 	if hi < len(runes) {
 		text.WriteString("...")
 	}
-	number := fmt.Sprint(p.Line)
-	fmt.Fprintf(&r.text, "  %s | %s\n  %s | %s\n", number, text.String(), strings.Repeat(" ", len(number)), mark.String())
+	number := fmt.Sprint(d.Pos.Line)
+	fmt.Fprintf(out, "  %s | %s\n  %s | %s\n", number, text.String(), strings.Repeat(" ", len(number)), mark.String())
 }
 
 // window returns the runes of a line that are shown.
