@@ -237,7 +237,7 @@ func goesOn(t lexer.Token) bool {
 
 // comesAfter lists what stands between two parts of a statement.
 var comesAfter = set("+", "-", "*", "/", "//", "%", "^", "|", ",", "=", "==", "!=", "<", "<=", ">", ">=",
-	"->", ":", ".", "..", "and", "or", "in", "at", "through", "from", "of")
+	"->", ":", ".", "..", "and", "or", "in", "else", "at", "through", "from", "of")
 
 // beginsStatement lists the words that begin a statement and stand nowhere
 // inside the brackets of one.

@@ -64,15 +64,15 @@ func (f *frame) weight(s *weightStmt) value {
 
 // option is one place where a weight may be stored.
 type option struct {
-	src    ir.Source
-	expert bool // each expert has its own
-	at     diag.Pos
+	src      ir.Source
+	numbered int // how often it says which expert it is for
+	at       diag.Pos
 }
 
 // sources lists the places of a weight: for each key, under each scope.
 func (f *frame) sources(s *weightStmt, shape shape) ([]option, bool) {
 	var list []option
-	for _, src := range s.Sources {
+	for _, src := range f.usable(s.Sources) {
 		key, ok := f.key(unquote(src.Key), place(src.Pos), f.expert != nil)
 		if !ok {
 			return nil, false
@@ -84,11 +84,11 @@ func (f *frame) sources(s *weightStmt, shape shape) ([]option, bool) {
 		for _, scope := range f.scopes {
 			o := option{src: view, at: place(src.Pos)}
 			o.src.Key = joinKey(scope, key)
-			stacked := slices.ContainsFunc(view.View, func(a ir.Axis) bool { return a.Expert })
-			o.expert = stacked || o.src.PerExpert()
-			if stacked && o.src.PerExpert() {
-				f.errorf(o.at, len(src.Key), "%s has {expert} in its key and expert in its index; the experts are numbered once", o.src.Key)
-				return nil, false
+			if slices.ContainsFunc(view.View, func(a ir.Axis) bool { return a.Expert }) {
+				o.numbered++
+			}
+			if o.src.PerExpert() {
+				o.numbered++
 			}
 			list = append(list, o)
 		}
@@ -97,9 +97,44 @@ func (f *frame) sources(s *weightStmt, shape shape) ([]option, bool) {
 		f.errorf(place(s.Name.Pos), len(s.Name.Text), "weight %s has %d alternatives, at most %d", s.Name.Text, len(list), maxAlternatives)
 		return nil, false
 	}
+	return f.numberedOnce(s, list)
+}
+
+// usable leaves out sources that need an expert where there is none, as long
+// as others are left: then a block serves as an expert and as a layer of its
+// own.
+func (f *frame) usable(list []*source) []*source {
+	if f.expert != nil {
+		return list
+	}
+	var out []*source
+	for _, src := range list {
+		if !strings.Contains(src.Key, "{expert}") && (src.Index == nil || !slices.ContainsFunc(src.Index.Items, isExpert)) {
+			out = append(out, src)
+		}
+	}
+	if len(out) == 0 {
+		return list // and report them
+	}
+	return out
+}
+
+// numberedOnce leaves out combinations of scopes and keys that number the
+// experts twice or not at all, where some do it once. A weight whose sources
+// do not number them is shared by all experts.
+func (f *frame) numberedOnce(s *weightStmt, list []option) ([]option, bool) {
+	var once []option
 	for _, o := range list {
-		if o.expert != list[0].expert {
-			f.errorf(o.at, 1, "some keys of weight %s are for each expert and some are not", s.Name.Text)
+		if o.numbered == 1 {
+			once = append(once, o)
+		}
+	}
+	if len(once) > 0 {
+		return once, true
+	}
+	for _, o := range list {
+		if o.numbered > 1 {
+			f.errorf(o.at, 1, "%s has {expert} in the key and expert in the index; the experts are numbered once", o.src.Key)
 			return nil, false
 		}
 	}
@@ -266,7 +301,7 @@ func (f *frame) gives(s *weightStmt, src *source, v ir.Source, want shape) bool 
 // there is no checkpoint.
 func (f *frame) pick(s *weightStmt, want wanted, options []option) *ir.Weight {
 	w := &ir.Weight{Layer: f.layer, DType: want.dtype, Shape: want.shape.ints(), Source: options[0].src}
-	if options[0].expert {
+	if options[0].numbered == 1 {
 		w.Experts = f.expert.total
 		w.Shape = append([]int{w.Experts}, w.Shape...)
 		if len(w.Shape) == 1 {
