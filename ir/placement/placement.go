@@ -2,8 +2,8 @@
 //
 // A Placement is data: decided for each layer, each part of a layer and each
 // expert. Strategies and searches write it, a user may write it in a file, and
-// the "place" pass turns it into a placed graph. It holds no logic of how a
-// graph is divided.
+// the "place" pass turns it into a placed graph. The package reads, writes and
+// checks placements; it holds no logic of how a graph is divided.
 package placement
 
 // Placement is the whole decision.
@@ -32,7 +32,9 @@ type Layer struct {
 	// Dense splits the features of dense feed-forward parts and of shared
 	// experts, for each group.
 	Dense []Split
-	// Experts places each routed expert.
+	// Experts places each routed expert. If every group has a copy of every
+	// expert on its own devices, each group keeps to its own copies; otherwise
+	// the rows of all groups are gathered for the experts.
 	Experts []Expert
 }
 
@@ -48,5 +50,50 @@ type Share struct {
 }
 
 // Expert is one or more complete copies of an expert. Several copies take
-// turns: copy r of n serves the tokens t with t mod n = r.
+// turns: copy r of n serves the tokens t with t mod n = r, where t counts the
+// rows that the experts work on.
 type Expert []Split
+
+// Copies reports whether every share is everything.
+func (s Split) Copies(segments int) bool {
+	for _, sh := range s {
+		if sh.Lo != 0 || sh.Hi != segments {
+			return false
+		}
+	}
+	return true
+}
+
+// Within reports whether all shares are on the devices listed.
+func (s Split) Within(devices []int) bool {
+	for _, sh := range s {
+		if !contains(devices, sh.Device) {
+			return false
+		}
+	}
+	return true
+}
+
+// In returns the copies of the expert that lie on the devices listed alone.
+func (e Expert) In(devices []int) Expert {
+	var list Expert
+	for _, s := range e {
+		if s.Within(devices) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// Local reports whether every group has a copy of every expert of its own, so
+// that no rows need to be gathered for the experts.
+func (l *Layer) Local() bool {
+	for _, group := range l.Groups {
+		for _, e := range l.Experts {
+			if len(e.In(group)) == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
