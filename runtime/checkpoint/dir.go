@@ -33,6 +33,8 @@ type directory struct {
 func openDirectory(dir string) (*directory, error) {
 	info, err := os.Stat(dir)
 	switch {
+	case dir == "":
+		return nil, &Error{File: `""`, What: "names no directory", Remedy: "give the directory of a checkpoint"}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &Error{File: dir, What: "there is no such directory", Remedy: "give the directory of a checkpoint", Err: err}
 	case err != nil:

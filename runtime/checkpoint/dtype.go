@@ -1,12 +1,6 @@
 package checkpoint
 
-import (
-	"encoding/binary"
-	"fmt"
-	"math"
-
-	"moec/ir/arith"
-)
+import "encoding/binary"
 
 // dtypes has a row for each element type of the safetensors format, with its
 // size in bits. Types below 8 bits are packed without gaps.
@@ -34,51 +28,27 @@ func Bits(dtype string) (int64, bool) {
 	return 0, false
 }
 
-// floats are the conversions between stored elements and float32.
+// floats are the element types whose values are examined.
 var floats = map[string]struct {
-	size  int
-	widen func(src []byte) float32
-	store func(dst []byte, x float32)
+	size     int    // bytes
+	exponent uint32 // bits of the exponent; all are set in NaN and infinity
 }{
-	"F32": {4,
-		func(src []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(src)) },
-		func(dst []byte, x float32) { binary.LittleEndian.PutUint32(dst, math.Float32bits(x)) }},
-	"BF16": {2,
-		func(src []byte) float32 { return arith.FromBF16(binary.LittleEndian.Uint16(src)) },
-		func(dst []byte, x float32) { binary.LittleEndian.PutUint16(dst, arith.ToBF16(x)) }},
-	"F16": {2,
-		func(src []byte) float32 { return arith.FromF16(binary.LittleEndian.Uint16(src)) },
-		func(dst []byte, x float32) { binary.LittleEndian.PutUint16(dst, arith.ToF16(x)) }},
+	"F32":  {4, 0x7f800000},
+	"BF16": {2, 0x7f80},
+	"F16":  {2, 0x7c00},
 }
 
-// Widen writes the values of stored elements of type F32, BF16 or F16 to dst,
-// exactly.
-func Widen(dst []float32, dtype string, src []byte) error {
-	f, ok := floats[dtype]
-	if !ok {
-		return fmt.Errorf("element type %s has no conversion to float32: need F32, BF16 or F16", plain(dtype))
+// notFinite counts the elements of a float type that are NaN or infinite.
+func notFinite(dtype string, data []byte) int64 {
+	f, n := floats[dtype], int64(0)
+	for ; len(data) >= f.size; data = data[f.size:] {
+		bits := uint32(binary.LittleEndian.Uint16(data))
+		if f.size == 4 {
+			bits = binary.LittleEndian.Uint32(data)
+		}
+		if bits&f.exponent == f.exponent {
+			n++
+		}
 	}
-	if len(src) != len(dst)*f.size {
-		return fmt.Errorf("%d values of type %s: need %d bytes, have %d", len(dst), dtype, len(dst)*f.size, len(src))
-	}
-	for i := range dst {
-		dst[i] = f.widen(src[i*f.size:])
-	}
-	return nil
-}
-
-// Narrow writes src to dst as elements of type F32, BF16 or F16, rounded to
-// the nearest, ties to even.
-func Narrow(dst []byte, dtype string, src []float32) error {
-	f, ok := floats[dtype]
-	if !ok {
-		return fmt.Errorf("element type %s has no conversion from float32: need F32, BF16 or F16", plain(dtype))
-	}
-	if len(dst) != len(src)*f.size {
-		return fmt.Errorf("%d values of type %s: need %d bytes, have %d", len(src), dtype, len(src)*f.size, len(dst))
-	}
-	for i, x := range src {
-		f.store(dst[i*f.size:], x)
-	}
-	return nil
+	return n
 }

@@ -18,9 +18,12 @@ type Pattern struct {
 	Bytes int64   `json:"bytes"` // of all of them
 }
 
+// hole stands for a number in a name; no name holds this character.
+const hole = "\x00"
+
 // family are tensors whose names differ in numbers only.
 type family struct {
-	parts   []string // of the name, with "" for a number
+	parts   []string // of the name, with a hole for each number
 	like    Info
 	members [][]int // the numbers of each
 }
@@ -39,10 +42,10 @@ func Fold(tensors []Info) []Pattern {
 		for i, p := range parts {
 			if n, ok := plainNumber(p); ok && len(numbers) < maxNumbers {
 				numbers = append(numbers, n)
-				parts[i] = ""
+				parts[i] = hole
 			}
 		}
-		key := strings.Join(parts, ".") + "\x00" + t.DType + shapeText(t.Shape)
+		key := strings.Join(parts, ".") + " " + t.DType + shapeText(t.Shape)
 		f := families[key]
 		if f == nil {
 			f = &family{parts: parts, like: t}
@@ -80,7 +83,7 @@ func (f *family) pattern(p product) folded {
 	out.first = slices.Clone(f.parts)
 	n := 0
 	for i, part := range f.parts {
-		if part != "" || n == len(p) {
+		if part != hole {
 			continue
 		}
 		shown[i], out.first[i] = braces(p[n]), strconv.Itoa(p[n][0])

@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// Generation holds the settings of generation_config.json. A nil pointer means
-// that the file says nothing, or null.
+// Generation holds the settings of generation_config.json. Zero and nil mean
+// that the file says nothing, or null, or what is the same: a top_k of 0.
 type Generation struct {
-	EOS []int64 `json:"eos_token_id,omitempty"` // any of them ends the text
-	BOS *int64  `json:"bos_token_id,omitempty"`
-	Pad *int64  `json:"pad_token_id,omitempty"`
+	EOS []int `json:"eos_token_id,omitempty"` // any of them ends the text
+	BOS *int  `json:"bos_token_id,omitempty"`
+	Pad *int  `json:"pad_token_id,omitempty"`
 
-	DoSample          *bool    `json:"do_sample,omitempty"`
-	Temperature       *float64 `json:"temperature,omitempty"`
-	TopK              *int64   `json:"top_k,omitempty"`
-	TopP              *float64 `json:"top_p,omitempty"`
-	MinP              *float64 `json:"min_p,omitempty"`
-	RepetitionPenalty *float64 `json:"repetition_penalty,omitempty"`
-	MaxLength         *int64   `json:"max_length,omitempty"`     // prompt included
-	MaxNewTokens      *int64   `json:"max_new_tokens,omitempty"` // prompt not included
+	DoSample          bool    `json:"do_sample,omitempty"`
+	Temperature       float64 `json:"temperature,omitempty"`
+	TopK              int     `json:"top_k,omitempty"`
+	TopP              float64 `json:"top_p,omitempty"`
+	MinP              float64 `json:"min_p,omitempty"`
+	RepetitionPenalty float64 `json:"repetition_penalty,omitempty"`
+	MaxLength         int     `json:"max_length,omitempty"`     // prompt included
+	MaxNewTokens      int     `json:"max_new_tokens,omitempty"` // prompt not included
 }
 
 // maxToken bounds ids of tokens, which are 32-bit numbers.
@@ -43,14 +43,15 @@ func (c *Checkpoint) loadGeneration() error {
 		return &Error{File: file, What: "does not hold settings", Need: Object.String(), Have: v.kind.String(), Remedy: remedyJSON}
 	}
 	s := settings{c: c, file: file, root: v}
+	positive := func(x float64) bool { return x > 0 }
 	g.DoSample = s.bool("do_sample")
-	g.Temperature = s.float("temperature", 0, math.MaxFloat32)
+	g.Temperature = s.float("temperature", "above 0", positive)
 	g.TopK = s.int("top_k", 0, maxToken)
-	g.TopP = s.float("top_p", 0, 1)
-	g.MinP = s.float("min_p", 0, 1)
-	g.RepetitionPenalty = s.float("repetition_penalty", math.SmallestNonzeroFloat32, math.MaxFloat32)
-	g.MaxLength = s.int("max_length", 1, math.MaxInt64)
-	g.MaxNewTokens = s.int("max_new_tokens", 1, math.MaxInt64)
+	g.TopP = s.float("top_p", "above 0, at most 1", func(x float64) bool { return 0 < x && x <= 1 })
+	g.MinP = s.float("min_p", "from 0 to 1", func(x float64) bool { return 0 <= x && x <= 1 })
+	g.RepetitionPenalty = s.float("repetition_penalty", "above 0", positive)
+	g.MaxLength = s.int("max_length", 1, math.MaxInt)
+	g.MaxNewTokens = s.int("max_new_tokens", 1, math.MaxInt)
 	s.ids(g)
 	if s.problems == nil {
 		config := settings{c: c, file: c.config.file, root: c.config.root}
@@ -104,70 +105,69 @@ func (s *settings) ids(g *Generation) {
 			s.wrong("eos_token_id", "a token's id or a list of them", v)
 			return
 		}
-		g.EOS = append(g.EOS, id)
+		g.EOS = append(g.EOS, int(id))
 	}
 }
 
 // id returns the id of a token. Some writers mean "none" by -1.
-func (s *settings) id(key string) *int64 {
-	v, ok := s.get(key)
-	if !ok {
-		return nil
-	}
-	if id, ok := v.Int(); ok && id <= maxToken && id >= 0 {
-		return &id
-	} else if !ok || id != -1 {
-		s.wrong(key, "a token's id", v)
-	}
-	return nil
-}
-
-func (s *settings) bool(key string) *bool {
-	v, ok := s.get(key)
-	if !ok {
-		return nil
-	}
-	b, ok := v.Bool()
-	if !ok {
-		s.wrong(key, Bool.String(), v)
-	}
-	return &b
-}
-
-// int returns an integer between lo and hi.
-func (s *settings) int(key string, lo, hi int64) *int64 {
+func (s *settings) id(key string) *int {
 	v, ok := s.get(key)
 	if !ok {
 		return nil
 	}
 	n, ok := v.Int()
-	if !ok {
-		s.wrong(key, "an integer", v)
-	} else if n < lo || n > hi {
-		s.drop(key, v, fmt.Sprintf("at least %d", lo))
-		return nil
+	if id := int(n); ok && 0 <= n && n <= maxToken {
+		return &id
 	}
-	return &n
+	if n != -1 {
+		s.wrong(key, "a token's id", v)
+	}
+	return nil
 }
 
-// float returns a number between lo and hi.
-func (s *settings) float(key string, lo, hi float64) *float64 {
-	v, ok := s.get(key)
-	if !ok {
-		return nil
+func (s *settings) bool(key string) bool {
+	v, there := s.get(key)
+	b, ok := v.Bool()
+	if there && !ok {
+		s.wrong(key, Bool.String(), v)
 	}
+	return b
+}
+
+// int returns an integer between lo and hi, or 0.
+func (s *settings) int(key string, lo, hi int64) int {
+	v, there := s.get(key)
+	n, ok := v.Int()
+	switch {
+	case !there:
+	case !ok:
+		s.wrong(key, "an integer", v)
+	case n < lo || n > hi:
+		s.drop(key, fmt.Sprintf("at least %d", lo), v)
+	default:
+		return int(n)
+	}
+	return 0
+}
+
+// float returns a number that is fit, or 0. Need says what is fit.
+func (s *settings) float(key, need string, fit func(float64) bool) float64 {
+	v, there := s.get(key)
 	x, ok := v.Float()
-	if !ok {
+	switch {
+	case !there:
+	case !ok:
 		s.wrong(key, Number.String(), v)
-	} else if x < lo || x > hi {
-		s.drop(key, v, fmt.Sprintf("from %.3g to %.3g", lo, hi))
-		return nil
+	case !fit(x):
+		s.drop(key, need, v)
+	default:
+		return x
 	}
-	return &x
+	return 0
 }
 
 // drop warns of a setting beyond its range.
-func (s *settings) drop(key string, v Value, need string) {
+func (s *settings) drop(key, need string, v Value) {
 	s.c.warn("%s: %s is ignored: need a value %s, have %s", generationName, key, need, v)
 }
 

@@ -446,34 +446,3 @@ func TestWriteRefuses(t *testing.T) {
 		t.Errorf("left behind: %v", list)
 	}
 }
-
-// TestConversions checks one value of each kind and the round trip of all
-// 16-bit patterns that are not NaN.
-func TestConversions(t *testing.T) {
-	for _, dtype := range []string{"BF16", "F16"} {
-		src := make([]byte, 2<<16)
-		for i := range 1 << 16 {
-			binary.LittleEndian.PutUint16(src[2*i:], uint16(i))
-		}
-		wide, back := make([]float32, 1<<16), make([]byte, 2<<16)
-		if err := errors.Join(Widen(wide, dtype, src), Narrow(back, dtype, wide)); err != nil {
-			t.Fatal(err)
-		}
-		for i, x := range wide {
-			if x == x && !bytes.Equal(src[2*i:2*i+2], back[2*i:2*i+2]) {
-				t.Errorf("%s pattern %#04x became %g and then %x", dtype, i, x, back[2*i:2*i+2])
-			}
-		}
-	}
-	got := make([]byte, 6)
-	// Half way between two bf16 numbers: to the one with an even last bit.
-	if err := Narrow(got, "BF16", []float32{1 + 1.0/256, 1 + 3.0/256, -0}); err != nil {
-		t.Fatal(err)
-	}
-	if want := []byte{0x80, 0x3f, 0x82, 0x3f, 0, 0}; !bytes.Equal(got, want) {
-		t.Errorf("bf16 patterns %x, want %x", got, want)
-	}
-	if Widen(make([]float32, 1), "F64", make([]byte, 8)) == nil || Narrow(make([]byte, 3), "F32", make([]float32, 1)) == nil {
-		t.Error("a type without conversion, or a wrong size, is accepted")
-	}
-}

@@ -143,21 +143,13 @@ func newBox(t Info, size int64, begin, end []int64) box {
 // read fills dst with the box's runs. Runs that lie close are read together,
 // long or lonely ones directly to their place.
 func (b box) read(r io.ReaderAt, dst []byte) error {
+	g := gather{r: r, run: b.run, dst: dst}
+	defer g.release()
 	index := make([]int64, len(b.counts))
-	var batch []int64 // offsets of the runs to be read together
-	at := b.first
-	for {
-		if len(batch) > 0 {
-			last := batch[len(batch)-1] + b.run
-			if len(batch) == maxRuns || at-last > maxGap || at+b.run-batch[0] > chunk {
-				if err := b.flush(r, batch, dst); err != nil {
-					return err
-				}
-				dst = dst[int64(len(batch))*b.run:]
-				batch = batch[:0]
-			}
+	for at := b.first; ; {
+		if err := g.add(at); err != nil {
+			return err
 		}
-		batch = append(batch, at)
 		i := len(index) - 1
 		for ; i >= 0; i-- {
 			at += b.steps[i]
@@ -168,24 +160,60 @@ func (b box) read(r io.ReaderAt, dst []byte) error {
 			index[i] = 0
 		}
 		if i < 0 {
-			return b.flush(r, batch, dst)
+			return g.flush()
 		}
 	}
 }
 
-// flush reads a batch of runs.
-func (b box) flush(r io.ReaderAt, batch []int64, dst []byte) error {
-	if len(batch) == 1 {
-		return readFull(r, dst[:b.run], batch[0])
+// gather reads runs in order of their offsets and packs them into dst.
+type gather struct {
+	r     io.ReaderAt
+	run   int64   // bytes of each run
+	dst   []byte  // what is still to be filled
+	batch []int64 // offsets of runs to be read together
+	buf   *[chunk]byte
+}
+
+// add puts a run into the batch, and reads the batch first if it does not fit.
+func (g *gather) add(at int64) error {
+	if n := len(g.batch); n > 0 {
+		gap := at - (g.batch[n-1] + g.run)
+		if n == maxRuns || gap > maxGap || at+g.run-g.batch[0] > chunk {
+			if err := g.flush(); err != nil {
+				return err
+			}
+		}
 	}
-	buf := chunks.Get().(*[chunk]byte)
-	defer chunks.Put(buf)
-	span := batch[len(batch)-1] + b.run - batch[0]
-	if err := readFull(r, buf[:span], batch[0]); err != nil {
-		return err
-	}
-	for i, at := range batch {
-		copy(dst[int64(i)*b.run:][:b.run], buf[at-batch[0]:])
-	}
+	g.batch = append(g.batch, at)
 	return nil
+}
+
+// flush reads the batch, of at least one run.
+func (g *gather) flush() error {
+	first, n := g.batch[0], int64(len(g.batch))
+	dst := g.dst[:n*g.run]
+	if n == 1 {
+		if err := readFull(g.r, dst, first); err != nil {
+			return err
+		}
+	} else {
+		if g.buf == nil {
+			g.buf = chunks.Get().(*[chunk]byte)
+		}
+		span := g.batch[n-1] + g.run - first
+		if err := readFull(g.r, g.buf[:span], first); err != nil {
+			return err
+		}
+		for i, at := range g.batch {
+			copy(dst[int64(i)*g.run:][:g.run], g.buf[at-first:])
+		}
+	}
+	g.dst, g.batch = g.dst[len(dst):], g.batch[:0]
+	return nil
+}
+
+func (g *gather) release() {
+	if g.buf != nil {
+		chunks.Put(g.buf)
+	}
 }

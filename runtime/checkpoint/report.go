@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 )
@@ -108,7 +107,7 @@ func (r *Report) examine(ctx context.Context, c *Checkpoint, budget int64) {
 		return cmp.Compare(c.tensors[a].Bytes(), c.tensors[b].Bytes())
 	})
 	var odd []string
-	buf, values := make([]byte, examineStep), make([]float32, examineStep/2)
+	buf := make([]byte, examineStep)
 	for _, name := range names {
 		t := c.tensors[name]
 		if _, ok := floats[t.DType]; !ok {
@@ -117,7 +116,7 @@ func (r *Report) examine(ctx context.Context, c *Checkpoint, budget int64) {
 		if budget -= t.Bytes(); budget < 0 || ctx.Err() != nil {
 			break
 		}
-		n, err := c.notFinite(t, buf, values)
+		n, err := c.oddValues(t, buf)
 		if err != nil {
 			r.Problems.add(c.dir.full(t.File), err)
 			if len(r.Problems) > shownProblems {
@@ -138,24 +137,15 @@ func (r *Report) examine(ctx context.Context, c *Checkpoint, budget int64) {
 // examineStep is the memory, in bytes, through which values are read.
 const examineStep = 1 << 20
 
-// notFinite counts the values of a tensor that are NaN or infinite.
-func (c *Checkpoint) notFinite(t tensor, buf []byte, values []float32) (int64, error) {
-	size := int64(floats[t.DType].size)
+// oddValues counts the values of a tensor that are NaN or infinite.
+func (c *Checkpoint) oddValues(t tensor, buf []byte) (int64, error) {
 	count := int64(0)
 	for off := int64(0); off < t.Bytes(); off += int64(len(buf)) {
 		part := buf[:min(int64(len(buf)), t.Bytes()-off)]
 		if err := c.ReadAt(t.Name, part, off); err != nil {
 			return 0, err
 		}
-		wide := values[:int64(len(part))/size]
-		if err := Widen(wide, t.DType, part); err != nil {
-			return 0, err
-		}
-		for _, x := range wide {
-			if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
-				count++
-			}
-		}
+		count += notFinite(t.DType, part)
 	}
 	return count, nil
 }
