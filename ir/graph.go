@@ -135,6 +135,28 @@ func (g *Graph) Insert(n *Node, id int64) {
 	g.Nodes = append(g.Nodes, n)
 }
 
+// Clone returns a copy of g with nodes of its own. Weights, caches and the
+// bodies of fused nodes are shared.
+func (g *Graph) Clone() *Graph {
+	c := *g
+	c.Nodes = make([]*Node, len(g.Nodes))
+	c.Outputs = slices.Clone(g.Outputs)
+	now := make(map[*Node]*Node, len(g.Nodes))
+	for i, n := range g.Nodes {
+		m := *n
+		m.Args = make([]*Node, len(n.Args))
+		for j, a := range n.Args {
+			m.Args[j] = now[a]
+		}
+		c.Nodes[i] = &m
+		now[n] = &m
+	}
+	for i, o := range c.Outputs {
+		c.Outputs[i].Value = now[o.Value]
+	}
+	return &c
+}
+
 // Weight returns the weight of that name, or nil.
 func (g *Graph) Weight(name string) *Weight {
 	i := slices.IndexFunc(g.Weights, func(w *Weight) bool { return w.Name == name })

@@ -613,3 +613,8 @@ func inferFused(n *Node) (tensor.Type, error) {
 	}
 	return body.Outputs[0].Value.Type, nil
 }
+
+func inferPart(n *Node) (tensor.Type, error) {
+	x := n.arg(0)
+	return tensor.Type{DType: x.DType, Shape: append(tensor.Shape{tensor.N(1)}, x.Shape...)}, nil
+}

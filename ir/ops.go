@@ -193,6 +193,7 @@ var ops = []*OpInfo{
 		Attrs: []AttrInfo{axisAttr, need("channel", Int, "number shared by the members of one collective")}, Traits: Collective | Moves, Level: Placed, Infer: inferConcat, Work: collectiveWork},
 	{Name: "transfer", Doc: "a value of another device", Args: args("x", ""),
 		Attrs: []AttrInfo{need("channel", Int, "number of this transfer")}, Traits: Collective | Moves, Level: Placed, Infer: inferMoved, Work: collectiveWork},
+	{Name: "part", Doc: "a value as one part of a sum over devices: a new first axis of extent 1", Args: args("x", ""), Traits: Moves, Level: Placed, Infer: inferPart, Work: noWork},
 	{Name: "own_rows", Doc: "the rows of a token group, out of the rows of all groups in order", Args: args("x", "[T, ...]"),
 		Attrs: []AttrInfo{need("group", Int, "")}, Traits: Moves, Level: Placed, Infer: inferOwnRows, Work: moveWork},
 

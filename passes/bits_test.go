@@ -159,7 +159,7 @@ func TestAnyPassMayBeOff(t *testing.T) {
 			}
 		}
 		g := mixtral(t, tensor.BF16, small)
-		if err := run(logical(), ctx, g); err != nil {
+		if err := runList(logical(), ctx, g); err != nil {
 			t.Fatal(err)
 		}
 		got := results(t, "mixtral", g)

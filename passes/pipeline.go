@@ -40,7 +40,7 @@ var Pipeline = [...]Pass{
 		After: []Order{{"dce", "an unread node would keep its operands whole"}, {"cse", "one list of rows, not one for each reader"}}},
 	{Name: "segment", Doc: "give contractions that may be divided a fixed order of summation", Run: segment, Required: true,
 		After: []Order{{"canonicalise", "what feeds a contraction must be in its simplest form"}, {"sink rows", "it must see the graph that place divides"}}},
-	{Name: "place", Doc: "give each device its part of the graph, with explicit collectives", Run: placePending, Level: ir.Placed, Required: true,
+	{Name: "place", Doc: "give each device its part of the graph, with explicit collectives", Run: place, Level: ir.Placed, Required: true,
 		After: []Order{{"segment", "shares are runs of segments"}, {"dce", "a dead node would be divided, and its collectives kept"}}},
 	{Name: "pack projections", Doc: "join contractions that read the same value", Run: packProjections, Level: ir.Placed,
 		After: []Order{{"place", "each device packs the slices that it holds"}, {"cse", "equal inputs must be one node"}}},
@@ -61,6 +61,9 @@ var Pipeline = [...]Pass{
 // Context is what passes know besides the graph, and how the driver behaves.
 type Context struct {
 	Placement *placement.Placement // for "place"
+	// Choose, if not nil, is called by "place" with the logical graph, to set
+	// Placement.
+	Choose func(*ir.Graph) error
 	Numerics  ir.Numerics          // the zero value keeps the graph's
 
 	To         string          // stop after this pass; "" runs all
@@ -81,9 +84,9 @@ type Timing struct {
 }
 
 // Run runs the pipeline on g, which it changes in place.
-func Run(ctx *Context, g *ir.Graph) error { return run(Pipeline[:], ctx, g) }
+func Run(ctx *Context, g *ir.Graph) error { return runList(Pipeline[:], ctx, g) }
 
-func run(list []Pass, ctx *Context, g *ir.Graph) error {
+func runList(list []Pass, ctx *Context, g *ir.Graph) error {
 	if err := errors.Join(CheckOrder(list), checkNames(list, ctx)); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func TestRunStopsAndSkips(t *testing.T) {
 		{"required", Context{Off: map[string]bool{"segment": true}}, nil, `pass "segment" cannot be switched off`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := run(logical(), &c.ctx, mixtral(t, tensor.F32, small))
+			err := runList(logical(), &c.ctx, mixtral(t, tensor.F32, small))
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("error is %v, want %s", err, c.err)
@@ -109,7 +109,7 @@ func TestRunReportsBrokenGraphs(t *testing.T) {
 		{Pass{Name: "fails", Run: failing}, false, "fails: four heads for three devices"},
 		{Pass{Name: "wrong", Run: dce, Level: ir.Placed}, false, `internal error: after "wrong" the graph is logical, want placed`},
 	} {
-		err := run([]Pass{c.pass}, &Context{Unverified: c.skip}, mixtral(t, tensor.F32, small))
+		err := runList([]Pass{c.pass}, &Context{Unverified: c.skip}, mixtral(t, tensor.F32, small))
 		if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: error is %v, want %s", c.pass.Name, err, c.want)
 		}
@@ -118,7 +118,7 @@ func TestRunReportsBrokenGraphs(t *testing.T) {
 
 func TestRunSetsNumerics(t *testing.T) {
 	g := mixtral(t, tensor.F32, small)
-	if err := run(logical(), &Context{Numerics: ir.Numerics{Mode: ir.Fast, Segments: 4}}, g); err != nil {
+	if err := runList(logical(), &Context{Numerics: ir.Numerics{Mode: ir.Fast, Segments: 4}}, g); err != nil {
 		t.Fatal(err)
 	}
 	if g.Numerics.Mode != ir.Fast {
@@ -133,7 +133,7 @@ func TestRunSetsNumerics(t *testing.T) {
 func TestPrintModes(t *testing.T) {
 	show := func(mode string) string {
 		var out bytes.Buffer
-		if err := run(logical(), &Context{Sink: trace.NewText(&out, mode)}, mixtral(t, tensor.F32, small)); err != nil {
+		if err := runList(logical(), &Context{Sink: trace.NewText(&out, mode)}, mixtral(t, tensor.F32, small)); err != nil {
 			t.Fatal(err)
 		}
 		return out.String()
@@ -172,12 +172,12 @@ func TestShuffle(t *testing.T) {
 		t.Error(err)
 	}
 	plain := mixtral(t, tensor.BF16, small)
-	if err := run(logical(), &Context{}, plain); err != nil {
+	if err := runList(logical(), &Context{}, plain); err != nil {
 		t.Fatal(err)
 	}
 	for seed := range uint64(10) {
 		g := mixtral(t, tensor.BF16, small)
-		if err := run(logical(), &Context{Shuffle: seed + 1}, g); err != nil {
+		if err := runList(logical(), &Context{Shuffle: seed + 1}, g); err != nil {
 			t.Fatal(err)
 		}
 		if len(g.Nodes) != len(plain.Nodes) {
@@ -191,7 +191,7 @@ func TestRunIsDeterministic(t *testing.T) {
 	first := ""
 	for range 5 {
 		g := mixtral(t, tensor.BF16, small)
-		if err := run(logical(), &Context{}, g); err != nil {
+		if err := runList(logical(), &Context{}, g); err != nil {
 			t.Fatal(err)
 		}
 		if first == "" {

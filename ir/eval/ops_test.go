@@ -100,6 +100,7 @@ var cases = []opCase{
 	{"rms_norm", []ir.Attr{attr("eps", 3.0)}, []operand{{"f32[1,2]", []float32{1, 1}}}, operand{"f32[1,2]", []float32{0.5, 0.5}}},
 	{"layer_norm", []ir.Attr{attr("eps", 0.0)}, []operand{{"f32[1,2]", []float32{1, 5}}, {"f32[2]", []float32{3, 4}}, {"f32[2]", []float32{10, 20}}}, operand{"f32[1,2]", []float32{7, 24}}},
 
+	{"part", nil, []operand{abcd}, operand{"f32[1,T,4]", abcd.value}},
 	{"reshape", []ir.Attr{attr("tail", []int{2, 2})}, []operand{abcd}, operand{"f32[T,2,2]", abcd.value}},
 	{"slice", []ir.Attr{attr("axis", 1), attr("lo", 1), attr("hi", 4), attr("step", 2)}, []operand{abcd}, operand{"f32[T,2]", []float32{2, 4, 6, 8, 10, 12}}},
 	{"slice", []ir.Attr{attr("axis", 1), attr("lo", 1), attr("hi", 2)}, []operand{{"bf16[T,2,2]", abcd.value}}, operand{"bf16[T,1,2]", []float32{3, 4, 7, 8, 11, 12}}},

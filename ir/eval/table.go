@@ -37,6 +37,7 @@ func table() map[string]Func {
 		"layer_norm": layerNorm,
 
 		"reshape":   reshape,
+		"part":      asPart,
 		"slice":     slice,
 		"concat":    concat,
 		"broadcast": broadcast,

@@ -26,7 +26,7 @@ var kernels = map[string]kernel{
 	"topk":       runTopK,
 
 	"slice": runSlice, "concat": runConcat, "broadcast": runBroadcast, "take_rows": runTakeRows, "embed": runEmbed,
-	"gather": runGather, "dispatch": runDispatch, "own_rows": runOwnRows, "copy": runCopy,
+	"gather": runGather, "dispatch": runDispatch, "own_rows": runOwnRows, "copy": runCopy, "part": runCopy,
 
 	"matmul": runMatmul, "matmul_nodes": runMatmul,
 	"kv_append": runAppend, "attention": runAttention,
