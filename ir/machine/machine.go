@@ -1,0 +1,206 @@
+// Package machine describes the machines that plans are made for.
+//
+// Descriptions are data files; every number in them names its source. The
+// package reads and checks them. It never looks at the host: a machine that is
+// not here can always be planned for, and the same plan comes out anywhere.
+package machine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Machine is a host with devices of one kind.
+type Machine struct {
+	Name    string `json:"name"`
+	Doc     string `json:"doc"`
+	Devices int    `json:"devices"`
+	Device  Device `json:"device"`
+	Link    Link   `json:"link"`
+}
+
+// Quantity is a number with its unit and where it comes from.
+type Quantity struct {
+	Value  int64  `json:"value"`
+	Unit   string `json:"unit"`
+	Source string `json:"source"`
+}
+
+// Device is one of the machine's devices.
+type Device struct {
+	Kind      string   `json:"kind"` // "cuda" or "cpu"
+	Arch      string   `json:"arch,omitempty"`
+	Memory    Quantity `json:"memory"`    // bytes
+	Reserve   Quantity `json:"reserve"`   // bytes of those that a driver keeps
+	Bandwidth Quantity `json:"bandwidth"` // bytes/s that a read stream reaches
+	F32       Quantity `json:"f32"`       // flop/s of f32 arithmetic
+	Half      Quantity `json:"half"`      // flop/s of bf16 or f16 matrix products
+	Launch    Quantity `json:"launch"`    // ps from one step to the next
+}
+
+// Link joins any two devices.
+type Link struct {
+	Kind      string   `json:"kind"`
+	Latency   Quantity `json:"latency"`   // ps of a small exchange, both ways of waiting included
+	Bandwidth Quantity `json:"bandwidth"` // bytes/s, each way, of one device
+}
+
+//go:embed known/*.json
+var known embed.FS
+
+// Known lists the machines that are built in, by name.
+func Known() ([]*Machine, error) {
+	files, err := fs.Glob(known, "known/*.json")
+	if err != nil {
+		return nil, err
+	}
+	var list []*Machine
+	for _, f := range files {
+		text, err := known.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		m, err := Parse(path.Base(f), text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b *Machine) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+var sized = regexp.MustCompile(`^([a-z0-9]*[a-z][a-z0-9]*?)x(\d+)$`)
+
+// Lookup finds a machine: a built-in one, one with fewer devices of its kind
+// (h200x4 of h200x8), or the description in a file.
+func Lookup(name string) (*Machine, error) {
+	if strings.ContainsAny(name, "./") {
+		return read(name)
+	}
+	list, err := Known()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, m := range list {
+		if m.Name == name {
+			return m, nil
+		}
+		names = append(names, m.Name)
+	}
+	if parts := sized.FindStringSubmatch(name); parts != nil {
+		for _, m := range list {
+			if own := sized.FindStringSubmatch(m.Name); own != nil && own[1] == parts[1] {
+				n, _ := strconv.Atoi(parts[2])
+				return m.With(n)
+			}
+		}
+	}
+	return nil, &Error{File: name, What: "no machine of this name is known: there are " + strings.Join(names, ", "), Remedy: "name one of them, or a file that describes one"}
+}
+
+// With returns the machine with n of its devices.
+func (m *Machine) With(n int) (*Machine, error) {
+	if n < 1 || n > m.Devices {
+		return nil, &Error{File: m.Name, What: "has too few devices", Need: strconv.Itoa(n), Have: strconv.Itoa(m.Devices), Remedy: "name a larger machine, or use fewer devices"}
+	}
+	c := *m
+	c.Devices = n
+	if parts := sized.FindStringSubmatch(m.Name); parts != nil {
+		c.Name = fmt.Sprintf("%sx%d", parts[1], n)
+	}
+	return &c, nil
+}
+
+// Hash identifies the description.
+func (m *Machine) Hash() string {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Error says what is wrong with a description.
+type Error struct{ File, What, Need, Have, Remedy string }
+
+// Error implements error on one line.
+func (e *Error) Error() string {
+	s := "machine " + e.File + ": " + e.What
+	if e.Need != "" {
+		s += ": need " + e.Need + ", have " + e.Have
+	}
+	return s + "; " + e.Remedy
+}
+
+// maxFile bounds a description; one is about 2 kB.
+const maxFile = 1 << 20
+
+func read(file string) (*Machine, error) {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &Error{File: file, What: "there is no such file", Remedy: "name a known machine or a file that describes one"}
+	case err != nil:
+		return nil, &Error{File: file, What: err.Error(), Remedy: "name a file that can be read"}
+	case !info.Mode().IsRegular() || info.Size() > maxFile:
+		return nil, &Error{File: file, What: "is not a machine description", Remedy: "name a JSON file of at most 1 MB"}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &Error{File: file, What: err.Error(), Remedy: "name a file that can be read"}
+	}
+	return Parse(file, text)
+}
+
+// Parse reads a description and checks every number.
+func Parse(file string, text []byte) (*Machine, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	m := &Machine{}
+	if err := d.Decode(m); err != nil {
+		return nil, &Error{File: file, What: err.Error(), Remedy: "see the known machines for the form"}
+	}
+	if m.Name == "" || m.Devices < 1 || m.Devices > 1<<12 {
+		return nil, &Error{File: file, What: "needs a name and 1 to 4096 devices", Remedy: "give both"}
+	}
+	for _, q := range m.quantities() {
+		if q.Value < q.least || q.Value > 1<<60 || q.Unit != q.unit || q.Source == "" {
+			return nil, &Error{File: file, What: q.name, Need: fmt.Sprintf("a number from %d in %s, with its source", q.least, q.unit), Have: fmt.Sprintf("%d %s, source %q", q.Value, q.Unit, q.Source), Remedy: "say what the number is and where it comes from"}
+		}
+	}
+	return m, nil
+}
+
+// quantity is a number of a description and what it must be.
+type quantity struct {
+	Quantity
+	name, unit string
+	least      int64
+}
+
+func (m *Machine) quantities() []quantity {
+	d, l := m.Device, m.Link
+	list := []quantity{
+		{d.Memory, "device.memory", "bytes", 1}, {d.Reserve, "device.reserve", "bytes", 0}, {d.Bandwidth, "device.bandwidth", "bytes/s", 1},
+		{d.F32, "device.f32", "flop/s", 1}, {d.Half, "device.half", "flop/s", 1}, {d.Launch, "device.launch", "ps", 0},
+	}
+	if m.Devices > 1 {
+		list = append(list, quantity{l.Latency, "link.latency", "ps", 0}, quantity{l.Bandwidth, "link.bandwidth", "bytes/s", 1})
+	}
+	return list
+}
