@@ -25,6 +25,7 @@ var Fusions = [...]Fusion{
 	{"scores", "fuse routing", "the matmul of a router, rounding, and softmax over the experts"},
 	{"choice", "fuse routing", "topk and what only it reads: the selection bias, the scores"},
 	{"shares", "fuse routing", "gather of the chosen scores, and the operations that make weights of them"},
+	{"rounded", "fuse rounding", "an op that works row by row, and the rounding of its result"},
 }
 
 // fusable reports whether n may be part of a fused op: it works on one device

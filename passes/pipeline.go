@@ -52,8 +52,10 @@ var Pipeline = [...]Pass{
 		After: []Order{{"fuse gate", "an add that follows a contraction belongs to it"}, {"place", "sums over devices come first"}}},
 	{Name: "fuse routing", Doc: "fuse the small ops around the choice of experts", Run: fuseRouting, Level: ir.Placed,
 		After: []Order{{"fuse gate", "it extends the fusion of the router's matmul"}, {"fuse residual", "bigger pieces come first"}}},
+	{Name: "fuse rounding", Doc: "fuse an op with the rounding of its result", Run: fuseRounding, Level: ir.Placed,
+		After: []Order{{"fuse norm", "a norm that one contraction reads belongs to it"}, {"fuse residual", "the rounding of a sum belongs to the add"}, {"fuse routing", "bigger pieces come first"}}},
 	{Name: "late cse", Doc: "cse on the placed graph", Run: cse, Level: ir.Placed,
-		After: []Order{{"place", "dividing copies weights and slices"}, {"fuse routing", "fusions look for the readers of a value by name of op"}}},
+		After: []Order{{"place", "dividing copies weights and slices"}, {"fuse rounding", "it cleans up after every fusion"}}},
 	{Name: "late dce", Doc: "dce on the placed graph", Run: dce, Level: ir.Placed,
 		After: []Order{{"late cse", "merged nodes are unread"}}},
 }
@@ -63,8 +65,8 @@ type Context struct {
 	Placement *placement.Placement // for "place"
 	// Choose, if not nil, is called by "place" with the logical graph, to set
 	// Placement.
-	Choose func(*ir.Graph) error
-	Numerics  ir.Numerics          // the zero value keeps the graph's
+	Choose   func(*ir.Graph) error
+	Numerics ir.Numerics // the zero value keeps the graph's
 
 	To         string          // stop after this pass; "" runs all
 	Off        map[string]bool // passes to leave out

@@ -146,10 +146,10 @@ func TestPrintModes(t *testing.T) {
 		{"changed", changed, "# after late dce (unchanged)\n", 1},
 		{"changed", changed, "\n--- canonicalise\n+++ cse\n", 0},
 		{"changed", changed, "\n--- dce\n+++ sink rows\n", 1},
-		{"changed", changed, "(unchanged)", 6},
+		{"changed", changed, "(unchanged)", 7},
 		{"changed", changed, "\n+++ ", 6},
 		{"all", all, "graph \"test\"", 7},
-		{"all", all, "(unchanged)", 6},
+		{"all", all, "(unchanged)", 7},
 		{"segment", one, "graph \"test\"", 1},
 		{"segment", one, "# after", 1},
 	} {
@@ -232,7 +232,7 @@ func TestWriteList(t *testing.T) {
 // TestFusionsAreKinds checks the table against the kinds that passes give.
 func TestFusionsAreKinds(t *testing.T) {
 	made := map[string]bool{}
-	for _, file := range []string{"fuse gate", "fuse norm", "fuse residual", "fuse routing"} {
+	for _, file := range []string{"fuse gate", "fuse norm", "fuse residual", "fuse routing", "fuse rounding"} {
 		_, cases := readGolden(t, goldenFile(file))
 		for _, c := range cases {
 			for _, f := range Fusions {
