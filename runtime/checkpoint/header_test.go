@@ -283,13 +283,12 @@ func TestUnreadableHeader(t *testing.T) {
 
 // filler is a file of a header's length and beginning, then one byte on and on.
 type filler struct {
-	start []byte
-	fill  byte
+	start, fill []byte
 }
 
 func (f filler) ReadAt(p []byte, off int64) (int, error) {
-	for i := range p {
-		p[i] = f.fill
+	for n := 0; n < len(p); {
+		n += copy(p[n:], f.fill)
 	}
 	if off < int64(len(f.start)) {
 		copy(p, f.start[off:])
@@ -317,7 +316,7 @@ func TestHugeHeaders(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			start := time.Now()
-			file := filler{sized(maxHeader, c.start, 0), c.fill}
+			file := filler{sized(maxHeader, c.start, 0), bytes.Repeat([]byte{c.fill}, window)}
 			_, err := readHeader(file, lengthBytes+maxHeader+4, "f", "f")
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -342,27 +341,46 @@ func FuzzHeader(f *testing.F) {
 			f.Add(c.file)
 		}
 	}
-	f.Fuzz(func(t *testing.T, file []byte) {
-		tensors, err := parse(file)
-		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.File == "" || e.What == "" || e.Remedy == "" {
-				t.Errorf("error without file, reason or remedy: %#v", err)
-			}
-			return
+	f.Fuzz(func(t *testing.T, file []byte) { checkParse(t, file) })
+}
+
+// checkParse parses a file, which is either refused properly or filled by its
+// tensors.
+func checkParse(t *testing.T, file []byte) {
+	t.Helper()
+	tensors, err := parse(file)
+	if err != nil {
+		var e *Error
+		if !errors.As(err, &e) || e.File == "" || e.What == "" || e.Remedy == "" {
+			t.Errorf("error without file, reason or remedy: %#v", err)
 		}
-		at := int64(lengthBytes) + int64(binary.LittleEndian.Uint64(file))
-		for _, info := range tensors {
-			bits, ok := Bits(info.DType)
-			if !ok || info.Begin != at || info.Bytes()*8 != info.Elements()*bits || nameFault(info.Name) != "" {
-				t.Errorf("accepted tensor %+v at byte %d", info, at)
-			}
-			at = info.End
+		return
+	}
+	at := int64(lengthBytes) + int64(binary.LittleEndian.Uint64(file))
+	for _, info := range tensors {
+		bits, ok := Bits(info.DType)
+		if !ok || info.Begin != at || info.Bytes()*8 != info.Elements()*bits || nameFault(info.Name) != "" {
+			t.Errorf("%q: accepted tensor %+v at byte %d", file, info, at)
 		}
-		if at != int64(len(file)) {
-			t.Errorf("tensors end at byte %d of %d", at, len(file))
+		at = info.End
+	}
+	if at != int64(len(file)) {
+		t.Errorf("%q: tensors end at byte %d of %d", file, at, len(file))
+	}
+}
+
+// TestDamagedHeader changes each byte of a file in turn.
+func TestDamagedHeader(t *testing.T) {
+	whole := image(`{"__metadata__":{"format":"pt"},"a":`+entry("F32", "[2,3]", "[4,28]")+`,"b":`+entry("BF16", "[2]", "[0,4]")+`}`, 28)
+	for i := range whole {
+		for _, c := range []byte("\x00\x01\xff\"\\{}[]:,0129e.- \n") {
+			damaged := bytes.Clone(whole)
+			damaged[i] = c
+			checkParse(t, damaged)
 		}
-	})
+		checkParse(t, slices.Delete(bytes.Clone(whole), i, i+1))
+		checkParse(t, slices.Insert(bytes.Clone(whole), i, whole[i]))
+	}
 }
 
 // TestWriteRead writes a file and reads it back, whatever the order given.

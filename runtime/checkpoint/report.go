@@ -41,7 +41,7 @@ type DTypeTotal struct {
 	Bytes      int64  `json:"bytes"`
 }
 
-// Sound reports whether Open would succeed.
+// Sound reports whether Check found no problem; then Open succeeds.
 func (r *Report) Sound() bool { return len(r.Problems) == 0 }
 
 // DefaultExamined is how many bytes of tensors' values Check reads unless told
@@ -166,9 +166,9 @@ func (r *Report) String() string {
 	if len(r.Architectures) > 0 {
 		row("architecture", "%s", listing(r.Architectures))
 	}
-	row("tensors", "%s, %s parameters, %s", digits(r.Tensors), digits(r.Parameters), size(r.Bytes))
+	row("parameters", "%s in %s, %s", digits(r.Parameters), count(r.Tensors, "tensor"), size(r.Bytes))
 	for _, d := range r.DTypes {
-		row("  "+d.DType, "%s tensors, %s parameters, %s", digits(d.Tensors), digits(d.Parameters), size(d.Bytes))
+		row("  "+d.DType, "%s in %s, %s", digits(d.Parameters), count(d.Tensors, "tensor"), size(d.Bytes))
 	}
 	row("shards", "%d", len(r.Shards))
 	for i, s := range r.Shards {
@@ -176,14 +176,14 @@ func (r *Report) String() string {
 			row("", "and %d more", len(r.Shards)-i)
 			break
 		}
-		row("", "%s  %s tensors, %s", s.File, digits(s.Tensors), size(s.Bytes))
+		row("", "%s  %s, %s", s.File, count(s.Tensors, "tensor"), size(s.Bytes))
 	}
 	row("tokenizer", "%s", yes(r.Tokenizer))
 	row("chat template", "%s", yes(r.ChatTemplate))
 	if len(r.Generation.EOS) > 0 {
 		row("end of text", "%s", strings.Trim(fmt.Sprint(r.Generation.EOS), "[]"))
 	}
-	row("values read", "of %s tensors", digits(r.Examined))
+	row("values read", "of %s", count(r.Examined, "tensor"))
 	r.writePatterns(&b)
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w)
@@ -195,13 +195,10 @@ func (r *Report) String() string {
 		}
 		fmt.Fprintf(&b, "problem: %s\n", p)
 	}
-	switch n := len(r.Problems); n {
-	case 0:
+	if r.Sound() {
 		b.WriteString("sound\n")
-	case 1:
-		b.WriteString("not sound: 1 problem\n")
-	default:
-		fmt.Fprintf(&b, "not sound: %d problems\n", n)
+	} else {
+		fmt.Fprintf(&b, "not sound: %s\n", count(len(r.Problems), "problem"))
 	}
 	return b.String()
 }
@@ -223,6 +220,14 @@ func (r *Report) writePatterns(b *strings.Builder) {
 	if n := len(r.Patterns) - len(shown); n > 0 {
 		fmt.Fprintf(b, "  and %s more\n", digits(n))
 	}
+}
+
+// count writes how many there are of something.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return digits(n) + " " + what + "s"
 }
 
 func yes(b bool) string {

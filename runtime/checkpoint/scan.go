@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -87,6 +88,7 @@ func (s *scanner) take() {
 // follows, or false at the end.
 func (s *scanner) token() (byte, bool) {
 	for {
+		s.skip(len(s.unread) - len(bytes.TrimLeft(s.unread, " ")))
 		c, ok := s.peek()
 		if !ok || c != ' ' && c != '\t' && c != '\n' && c != '\r' {
 			s.mark = s.now
@@ -329,10 +331,18 @@ func (s *scanner) text(max int) (string, error) {
 // closer look.
 func (s *scanner) plain() {
 	n := 0
-	for n < len(s.unread) && 0x20 <= s.unread[n] && s.unread[n] < utf8.RuneSelf && s.unread[n] != '"' && s.unread[n] != '\\' {
+	for _, c := range s.unread {
+		if c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			break
+		}
 		n++
 	}
 	s.str = append(s.str, s.unread[:n]...)
+	s.skip(n)
+}
+
+// skip moves past n bytes of the window, none of which ends a line.
+func (s *scanner) skip(n int) {
 	s.unread = s.unread[n:]
 	s.now.offset += int64(n)
 }
