@@ -17,8 +17,8 @@ const (
 
 // Bounds of an index.
 const (
-	maxIndex  = 256 << 20 // bytes; maxTensors entries of 250
-	maxShards = 1 << 12   // files; the largest published model has 163
+	maxIndex  = 64 << 20 // bytes; the largest published index has 9 MB
+	maxShards = 1 << 12  // files; the largest published model has 163
 )
 
 // index is what model.safetensors.index.json says.

@@ -314,6 +314,17 @@ func TestConcurrentReads(t *testing.T) {
 	if n := len(ckpt.pool.open); n > maxOpen {
 		t.Errorf("%d files are open, want at most %d", n, maxOpen)
 	}
+	for _, s := range ckpt.shards { // all in use at once
+		if _, err := ckpt.pool.acquire(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range ckpt.shards {
+		ckpt.pool.release(s)
+	}
+	if n := len(ckpt.pool.open); n != maxOpen {
+		t.Errorf("%d files are open after all were in use, want %d", n, maxOpen)
+	}
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range shards {

@@ -153,6 +153,14 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestReportEscapes keeps what a file says from steering a terminal.
+func TestReportEscapes(t *testing.T) {
+	r := Check(context.Background(), single(t).with("config.json", `{"architectures":["A\u001b[2J\n\u202e"]}`).write(t), 0)
+	if text := r.String(); strings.ContainsAny(text, "\x1b\u202e") || !strings.Contains(text, `"A\x1b[2J\n\u202e"`) {
+		t.Errorf("report is %q", text)
+	}
+}
+
 // TestExamine reads only as many values as it may, smallest tensors first.
 func TestExamine(t *testing.T) {
 	dir := model(t).write(t)
