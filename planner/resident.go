@@ -71,26 +71,37 @@ func (b *builder) weights() error {
 	}
 	var order []key
 	found := make(map[key][]held)
+	pieces := make(map[key]map[int][]plan.Weight) // of one name, by layer
 	read := b.readDirectly()
 	for _, n := range b.g.Nodes {
-		if n.Op.Name != "weight" && n.Op.Name != "pack" {
+		if n.Op.Name != "weight" && n.Op.Name != "pack" || !read[n] {
 			continue
 		}
 		h, err := b.hold(n)
 		if err != nil {
 			return err
 		}
+		base := key{n.Device, h.w.Name}
+		if pieces[base] == nil {
+			pieces[base] = make(map[int][]plan.Weight)
+		}
+		list := pieces[base][h.layer]
+		i := slices.IndexFunc(list, func(o plan.Weight) bool { return reflect.DeepEqual(o, h.w) })
+		fresh := i < 0
+		if fresh {
+			i = len(list)
+			pieces[base][h.layer] = append(list, h.w)
+		}
+		h.w.Name = plan.PieceName(h.w.Name, i)
 		b.refs[n] = plan.Ref{Kind: plan.WeightRef, Name: h.w.Name, Device: n.Device}
-		if !read[n] {
+		if !fresh {
 			continue
 		}
 		k := key{n.Device, h.w.Name}
 		if len(found[k]) == 0 {
 			order = append(order, k)
 		}
-		if !slices.ContainsFunc(found[k], func(o held) bool { return o.layer == h.layer && reflect.DeepEqual(o.w, h.w) }) {
-			found[k] = append(found[k], h)
-		}
+		found[k] = append(found[k], h)
 	}
 	for _, k := range order {
 		b.place(found[k])

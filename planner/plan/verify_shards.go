@@ -152,7 +152,7 @@ func (v *verifier) homes() {
 			if !strings.HasPrefix(s.Op, "expert_matmul") {
 				return
 			}
-			name := fmt.Sprintf("%s of rows %v", s.Args[1].Name, b.buffer(q.Device, s.Args[2].Name).Type.Shape[0])
+			name := fmt.Sprintf("%s of rows %v", PieceOf(s.Args[1].Name), b.buffer(q.Device, s.Args[2].Name).Type.Shape[0])
 			total[name] = s.Attrs.Int("total", 0)
 			if served[name] == nil {
 				served[name] = make(map[int][]service)
