@@ -34,7 +34,7 @@ var layers = map[string][]string{
 	"codegen/nvcc":    {},
 	"codegen/kernels": {"ir/tensor"},
 	"codegen":         {"planner/plan", "codegen/kernels", "codegen/nvcc"},
-	"compiler":        {"dsl", "passes", "planner", "codegen", "ir/machine"},
+	"compiler":        {"dsl", "passes", "planner", "codegen", "ir/machine", "runtime/checkpoint"},
 
 	"runtime/step":        {"ir/tensor"},
 	"runtime/kv":          {},
