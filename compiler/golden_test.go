@@ -98,14 +98,15 @@ type loaded struct {
 	plan *plan.Plan
 }
 
-// load compiles a description for a checkpoint and loads its weights.
+// load compiles a description for a checkpoint, with the settings of
+// o.Env.Set, and loads its weights.
 func load(t *testing.T, file string, files *checkpoint.Checkpoint, o Options) loaded {
 	t.Helper()
 	src, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Env = Bind(files, nil)
+	o.Env = Bind(files, o.Env.Set)
 	r, err := Compile(file, src, o)
 	if err != nil {
 		t.Fatal(err)
