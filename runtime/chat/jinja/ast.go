@@ -149,6 +149,7 @@ type macroBody struct {
 	body     block
 	extra    bool // the body uses varargs
 	named    bool // the body uses kwargs
+	calls    bool // the body uses caller
 }
 
 // captured stands in a filter of a block for the text that the block gave.

@@ -260,7 +260,7 @@ func filterFormat(r *run, args arguments) (Value, error) {
 		return r.format(s, &Tuple{Items: args.positional[1:]})
 	}
 	if len(args.positional) > 1 {
-		return nil, errorf(TypeError, "can't handle positional and keyword arguments at the same time")
+		return nil, errorf(FilterError, "can't handle positional and keyword arguments at the same time")
 	}
 	named := NewDict()
 	for i, name := range args.names {
@@ -371,7 +371,7 @@ func filterRound(_ *run, a []Value) (Value, error) {
 	case "floor":
 		return Float(math.Floor(f*math.Pow10(precision)) / math.Pow10(precision)), nil
 	}
-	return nil, errorf(TypeError, "method must be common, ceil or floor")
+	return nil, errorf(FilterError, "method must be common, ceil or floor")
 }
 
 // roundHalfEven rounds to a number of decimal places by the exact decimal value.

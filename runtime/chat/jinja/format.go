@@ -50,7 +50,7 @@ func (r *run) format(format string, values Value) (Value, error) {
 			return nil, errorf(TypeError, "format requires a mapping")
 		case keyed:
 			if v, keyed = named.Get(key); !keyed {
-				return nil, errorf(LookupError, "%s", quote(key))
+				return nil, errorf(KeyError, "%s", quote(key))
 			}
 		case used == len(items):
 			return nil, errorf(TypeError, "not enough arguments for format string")
@@ -259,7 +259,7 @@ func textFormat(r *run, args arguments) (Value, error) {
 func fieldValue(field string, values []Value, args arguments) (Value, error) {
 	if n, ok := digits(field); ok {
 		if n >= len(values) {
-			return nil, errorf(LookupError, "Replacement index %d out of range for positional args tuple", n)
+			return nil, errorf(IndexError, "Replacement index %d out of range for positional args tuple", n)
 		}
 		return values[n], nil
 	}
@@ -271,7 +271,7 @@ func fieldValue(field string, values []Value, args arguments) (Value, error) {
 	if strings.ContainsAny(field, ".[!") {
 		return nil, errorf(SecurityError, "the format field %s goes into its value, which is not supported", quote(field))
 	}
-	return nil, errorf(LookupError, "%s", quote(field))
+	return nil, errorf(KeyError, "%s", quote(field))
 }
 
 // writeSpec writes a value as a field's specification says: an alignment, a sign,

@@ -105,7 +105,8 @@ func filterSort(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &List{Items: unkeyed(list)}, r.sorted(list, truth(a[1]))
+	err = r.sorted(list, truth(a[1]))
+	return &List{Items: unkeyed(list)}, err
 }
 
 func filterDictSort(r *run, a []Value) (Value, error) {
@@ -117,7 +118,7 @@ func filterDictSort(r *run, a []Value) (Value, error) {
 	place := map[string]int{"key": 0, "value": 1}
 	at, ok := place[by]
 	if !ok {
-		return nil, errorf(TypeError, `You can only sort by either "key" or "value"`)
+		return nil, errorf(FilterError, `You can only sort by either "key" or "value"`)
 	}
 	list, err := r.keyed(d.pairs(), Int(at), truth(a[1]))
 	if err != nil {
@@ -414,7 +415,7 @@ func (r *run) mapping(args arguments) (func(Value) (Value, error), error) {
 	}
 	attr, ok := args.take("attribute")
 	if !ok {
-		return nil, errorf(TypeError, "map requires a filter argument")
+		return nil, errorf(FilterError, "map requires a filter argument")
 	}
 	fallback, hasFallback := args.take("default")
 	return func(v Value) (Value, error) {
@@ -441,7 +442,7 @@ func (c choose) filter(r *run, args arguments) (Value, error) {
 	var attr Value
 	if c.attribute {
 		if len(rest) == 0 {
-			return nil, errorf(TypeError, "Missing parameter for attribute name")
+			return nil, errorf(FilterError, "Missing parameter for attribute name")
 		}
 		attr, rest = rest[0], rest[1:]
 	}

@@ -114,7 +114,7 @@ func (m *macroBody) enter(r *run, s *scope, args arguments) error {
 			s.vars[name] = v
 		}
 	}
-	if _, ok := s.vars["caller"]; !ok {
+	if _, ok := s.vars["caller"]; !ok && m.calls {
 		s.vars["caller"] = &undefined{Undefinedness, "No caller defined"}
 		if v, ok := args.take("caller"); ok {
 			s.vars["caller"] = v

@@ -254,12 +254,13 @@ func (p *parser) primary() (expr, error) {
 	}
 }
 
-// note remembers that a macro takes further arguments, which it does if its body
-// uses one of two names.
+// note remembers that a macro takes arguments beyond its parameters, which it
+// does if its body uses one of three names.
 func (p *parser) note(name string) {
 	for _, m := range p.macros {
 		m.extra = m.extra || name == "varargs"
 		m.named = m.named || name == "kwargs"
+		m.calls = m.calls || name == "caller"
 	}
 }
 

@@ -265,10 +265,7 @@ func (r *run) assign(t target, v Value, from, to *scope) error {
 		to.vars[t.name] = v
 		return nil
 	}
-	holder, ok := from.lookup(t.name)
-	if !ok {
-		return errorf(Undefinedness, "%s is undefined", quote(t.name))
-	}
+	holder, _ := from.lookup(t.name)
 	ns, ok := holder.(*namespace)
 	if !ok {
 		return errorf(RuntimeError, "cannot assign attribute on non-namespace object")

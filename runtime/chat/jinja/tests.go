@@ -19,9 +19,9 @@ var testTable = map[string]builtin{
 	"escaped":     is(func(v Value) bool { _, ok := v.(Markup); return ok }),
 	"lower":       asTextTest("islower"),
 	"upper":       asTextTest("isupper"),
-	"odd":         divided(func(n, _ int64) bool { return n%2 != 0 }),
-	"even":        divided(func(n, _ int64) bool { return n%2 == 0 }),
-	"divisibleby": takes(value, need("num")).by(testDivisible),
+	"odd":         remainder(1),
+	"even":        remainder(0),
+	"divisibleby": takes(value, need("num")).by(func(r *run, a []Value) (Value, error) { return r.remains(a[0], a[1], 0) }),
 	"filter":      takes(value).by(func(r *run, a []Value) (Value, error) { return named(r.filters, a[0]) }),
 	"test":        takes(value).by(func(r *run, a []Value) (Value, error) { return named(r.tests, a[0]) }),
 	"sameas":      takes(value, need("other")).by(func(_ *run, a []Value) (Value, error) { return Bool(a[0] == a[1]), nil }),
@@ -67,27 +67,19 @@ func asTextTest(method string) builtin {
 	})
 }
 
-// divided is a test of an integer.
-func divided(holds func(n, by int64) bool) builtin {
-	return takes(value).by(func(_ *run, a []Value) (Value, error) {
-		n, err := wantInt(a[0], "the number")
-		return Bool(holds(int64(n), 0)), err
-	})
+// remainder is a test for what division by two leaves.
+func remainder(left Int) builtin {
+	return takes(value).by(func(r *run, a []Value) (Value, error) { return r.remains(a[0], Int(2), left) })
 }
 
-func testDivisible(_ *run, a []Value) (Value, error) {
-	n, err := wantInt(a[0], "the number")
+// remains reports whether division of v by another number leaves the rest.
+func (r *run) remains(v, by Value, rest Int) (Value, error) {
+	left, err := r.binary("%", v, by)
 	if err != nil {
 		return nil, err
 	}
-	by, err := wantInt(a[1], "num")
-	if err != nil {
-		return nil, err
-	}
-	if by == 0 {
-		return nil, copied(errDivision)
-	}
-	return Bool(n%by == 0), nil
+	same, err := r.equal(left, rest)
+	return Bool(same), err
 }
 
 func named(table map[string]builtin, name Value) (Value, error) {
