@@ -257,13 +257,17 @@ type Kernels struct {
 	Choices []Choice `json:"choices"`
 }
 
-// Choice names the kernel of every step of a block with this op and shape.
+// Choice names the kernel of a step, in all layers that its block runs for.
 type Choice struct {
-	Block  string `json:"block"`
-	Device int    `json:"device"`
-	Step   int    `json:"step"` // index into the queue
-	Kernel string `json:"kernel"`
-	Params []int  `json:"params"` // template arguments, in the kernel table's order
+	Program string `json:"program"`
+	Block   string `json:"block"`
+	Device  int    `json:"device"`
+	Step    int    `json:"step"`           // index into the queue
+	Body    int    `json:"body,omitempty"` // in a fused step: 1 + index into its body; 0 for the step itself
+	Kernel  string `json:"kernel"`
+	// Params are the template arguments, in the kernel table's order: element
+	// types by name, numbers in decimal, lists joined by commas.
+	Params []string `json:"params"`
 }
 
 // Turn returns which turn of the range layer is, counted from 0.
