@@ -1,0 +1,127 @@
+package kernels
+
+// Parameters that many templates take.
+var (
+	typeX = Param{"X", Type}
+	typeW = Param{"W", Type}
+	wordE = Param{"E", Word}
+)
+
+func numbers(names ...string) []Param {
+	list := make([]Param, len(names))
+	for i, n := range names {
+		list[i] = Param{n, Number}
+	}
+	return list
+}
+
+func params(list ...any) []Param {
+	var out []Param
+	for _, p := range list {
+		switch p := p.(type) {
+		case Param:
+			out = append(out, p)
+		case []Param:
+			out = append(out, p...)
+		}
+	}
+	return out
+}
+
+// args makes a list from pairs of a name and a type.
+func args(pairs ...string) []Arg {
+	list := make([]Arg, 0, len(pairs)/2)
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, Arg{pairs[i], pairs[i+1]})
+	}
+	return list
+}
+
+// Blocks of 256 threads fill a multiprocessor of any architecture with few
+// enough registers a thread; nothing here is tuned.
+const threads = 256
+
+// attentionBlock is smaller because a block computes one head of one token.
+const attentionBlock = 128
+
+func unary(op, functor string) Kernel {
+	return Kernel{Name: op, Ops: []string{op}, File: "elementwise.cuh", Call: "unary<moec::" + functor + ", {X}>", Params: params(typeX),
+		Args: args("out", "float*", "x", "const {X}*", "count", "long long"), Unit: Thread, Block: threads}
+}
+
+func binary(op, functor string) Kernel {
+	return Kernel{Name: op, Ops: []string{op}, File: "elementwise.cuh", Call: "binary<moec::" + functor + ", {A}, {B}, {RANK}>",
+		Params: params(Param{"A", Type}, Param{"B", Type}, numbers("RANK")),
+		Args: args("out", "float*", "a", "const {A}*", "b", "const {B}*", "count", "long long", "extents", "moec::Ints<{RANK}>",
+			"a_strides", "moec::Ints<{RANK}>", "b_strides", "moec::Ints<{RANK}>"), Unit: Thread, Block: threads}
+}
+
+// The structs that say how a contraction is cut and which experts are here.
+const (
+	segments = "moec::Segments<{SEGMENTS}, {NODES}>"
+	held     = "moec::Held<{TOTAL}, {HELD}>"
+)
+
+// table is the kernel table, in the order of the op table.
+var table = []Kernel{
+	binary("add", "Add"), binary("sub", "Sub"), binary("mul", "Mul"), binary("div", "Div"), binary("max", "Max"), binary("min", "Min"),
+	unary("neg", "Neg"), unary("abs", "Abs"), unary("exp", "Exp"), unary("log", "Log"), unary("sqrt", "Sqrt"), unary("tanh", "Tanh"),
+	unary("sigmoid", "Sigmoid"), unary("relu", "Relu"), unary("silu", "Silu"), unary("gelu", "Gelu"), unary("gelu_tanh", "GeluTanh"),
+	unary("softplus", "Softplus"),
+	{Name: "round", Ops: []string{"round"}, File: "elementwise.cuh", Call: "round<{X}, {Y}>", Params: params(typeX, Param{"Y", Type}),
+		Args: args("out", "{Y}*", "x", "const {X}*", "count", "long long"), Unit: Thread, Block: threads},
+
+	{Name: "softmax", Ops: []string{"softmax"}, File: "rows.cuh", Call: "softmax<{X}, {N}>", Params: params(typeX, numbers("N")),
+		Args: args("out", "float*", "x", "const {X}*", "rows", "long long"), Unit: Warp, Block: threads},
+	{Name: "sum", Ops: []string{"sum"}, File: "rows.cuh", Call: "sum<{X}, {N}>", Params: params(typeX, numbers("N")),
+		Args: args("out", "float*", "x", "const {X}*", "rows", "long long"), Unit: Warp, Block: threads},
+	{Name: "rms_norm", Ops: []string{"rms_norm"}, File: "rows.cuh", Call: "rms_norm<{X}, {W}, {N}>", Params: params(typeX, typeW, numbers("N")),
+		Args: args("out", "float*", "x", "const {X}*", "w", "const {W}*", "rows", "long long", "eps", "double"), Unit: Warp, Block: threads},
+	{Name: "layer_norm", Ops: []string{"layer_norm"}, File: "rows.cuh", Call: "layer_norm<{X}, {W}, {B}, {N}>", Params: params(typeX, typeW, Param{"B", Type}, numbers("N")),
+		Args: args("out", "float*", "x", "const {X}*", "w", "const {W}*", "b", "const {B}*", "rows", "long long", "eps", "double"), Unit: Warp, Block: threads},
+
+	{Name: "copy", Ops: []string{"copy", "part", "transfer", "own_rows"}, File: "move.cuh", Call: "copy<{E}>", Params: params(wordE),
+		Args: args("out", "{E}*", "x", "const {E}*", "count", "long long", "first", "long long"), Unit: Thread, Block: threads},
+	{Name: "strided", Ops: []string{"slice", "broadcast", "dispatch"}, File: "move.cuh", Call: "strided<{E}>", Params: params(wordE),
+		Args: args("out", "{E}*", "x", "const {E}*", "count", "long long", "from", "int", "to", "int", "inner", "int", "lo", "int", "step", "int"), Unit: Thread, Block: threads},
+	{Name: "concat", Ops: []string{"concat", "all_gather"}, File: "move.cuh", Call: "concat<{E}, {PARTS}>", Params: params(wordE, numbers("PARTS")),
+		Args: args("out", "{E}*", "parts", "moec::Pointers<{PARTS}>", "extents", "moec::Ints<{PARTS}>", "count", "long long", "whole", "int", "inner", "int"), Unit: Thread, Block: threads},
+	{Name: "take_rows", Ops: []string{"take_rows", "embed"}, File: "move.cuh", Call: "take_rows<{E}>", Params: params(wordE),
+		Args: args("out", "{E}*", "x", "const {E}*", "rows", "const int*", "count", "long long", "width", "int"), Unit: Thread, Block: threads},
+	{Name: "gather", Ops: []string{"gather"}, File: "move.cuh", Call: "gather<{E}>", Params: params(wordE),
+		Args: args("out", "{E}*", "x", "const {E}*", "ids", "const int*", "count", "long long", "width", "int", "picks", "int"), Unit: Thread, Block: threads},
+
+	{Name: "matmul", Ops: []string{"matmul", "matmul_nodes"}, File: "matmul.cuh", Call: "matmul<{X}, {W}, {N}, {K}, {SEGMENTS}, {NODES}>",
+		Params: params(typeX, typeW, numbers("N", "K", "SEGMENTS", "NODES")),
+		Args:   args("out", "float*", "x", "const {X}*", "w", "const {W}*", "rows", "long long", "cut", segments), Unit: Warp, Block: threads},
+
+	{Name: "rope", Ops: []string{"rope"}, File: "rope.cuh", Call: "rope<{X}, {F}, {HEADS}, {DIM}, {FREQS}, {INTERLEAVED}>",
+		Params: params(typeX, Param{"F", Type}, numbers("HEADS", "DIM", "FREQS", "INTERLEAVED")),
+		Args:   args("out", "float*", "x", "const {X}*", "positions", "const int*", "freqs", "const {F}*", "tokens", "long long", "scale", "float"), Unit: Thread, Block: threads},
+	{Name: "kv_append", Ops: []string{"kv_append"}, File: "attention.cuh", Call: "kv_append<{E}, {HEADS}, {KEY}, {VALUE}, {PAGE}>",
+		Params: params(wordE, numbers("HEADS", "KEY", "VALUE", "PAGE")),
+		Args: args("cache", "{E}*", "keys", "const {E}*", "values", "const {E}*", "sequences", "const int*", "positions", "const int*",
+			"pages", "const int*", "table_width", "int", "count", "long long"), Unit: Thread, Block: threads},
+	{Name: "attention", Ops: []string{"attention"}, File: "attention.cuh", Call: "attention<{Q}, {C}, {S}, {HEADS}, {KV_HEADS}, {KEY}, {VALUE}, {PAGE}, {CHUNK}, {BLOCK}>",
+		Params: params(Param{"Q", Type}, Param{"C", Type}, Param{"S", Type}, numbers("HEADS", "KV_HEADS", "KEY", "VALUE", "PAGE", "CHUNK")),
+		Args: args("out", "float*", "q", "const {Q}*", "cache", "const {C}*", "sequences", "const int*", "positions", "const int*", "sinks", "const {S}*",
+			"pages", "const int*", "table_width", "int", "items", "long long", "rule", "moec::Rule"), Unit: Block, Block: attentionBlock},
+
+	{Name: "topk", Ops: []string{"topk"}, File: "topk.cuh", Call: "topk<{X}, {N}, {K}, {GROUPS}, {TOP}, {TWO}>",
+		Params: params(typeX, numbers("N", "K", "GROUPS", "TOP", "TWO")),
+		Args:   args("out", "int*", "x", "const {X}*", "rows", "long long"), Unit: Thread, Block: threads},
+	{Name: "expert_matmul", Ops: []string{"expert_matmul", "expert_matmul_nodes"}, File: "experts.cuh",
+		Call:   "expert_matmul<{X}, {W}, {SLOTS}, {N}, {K}, {TOTAL}, {HELD}, {SEGMENTS}, {NODES}>",
+		Params: params(typeX, typeW, numbers("SLOTS", "N", "K", "TOTAL", "HELD", "SEGMENTS", "NODES")),
+		Args:   args("out", "float*", "x", "const {X}*", "w", "const {W}*", "ids", "const int*", "rows", "long long", "held", held, "cut", segments), Unit: Warp, Block: threads},
+	{Name: "expert_rows", Ops: []string{"expert_rows"}, File: "experts.cuh", Call: "expert_rows<{E}, {SLOTS}, {N}, {TOTAL}, {HELD}>",
+		Params: params(wordE, numbers("SLOTS", "N", "TOTAL", "HELD")),
+		Args:   args("out", "{E}*", "w", "const {E}*", "ids", "const int*", "count", "long long", "held", held), Unit: Thread, Block: threads},
+	{Name: "combine", Ops: []string{"combine", "combine_nodes"}, File: "experts.cuh", Call: "combine<{X}, {W}, {SLOTS}, {N}, {TOTAL}, {HELD}, {SPANS}>",
+		Params: params(typeX, typeW, numbers("SLOTS", "N", "TOTAL", "HELD", "SPANS")),
+		Args:   args("out", "float*", "x", "const {X}*", "ids", "const int*", "weights", "const {W}*", "tokens", "long long", "held", held, "spans", "moec::Ints<2 * {SPANS}>"), Unit: Thread, Block: threads},
+
+	{Name: "all_reduce", Ops: []string{"all_reduce"}, File: "reduce.cuh", Call: "all_reduce<{X}, {TERMS}, {ROOT}, moec::List<{NODES}>, moec::List<{ADDS}>>",
+		Params: params(typeX, numbers("PARTS", "TERMS", "ROOT"), Param{"NODES", Numbers}, Param{"ADDS", Numbers}),
+		Args:   args("out", "float*", "parts", "moec::Pointers<{PARTS}>", "count", "long long"), Unit: Thread, Block: threads},
+}
