@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
+	"gonum.org/v1/gonum/graph"
 	"gonum.org/v1/gonum/graph/simple"
 	"gonum.org/v1/gonum/graph/topo"
 
@@ -16,40 +18,63 @@ type meeting struct {
 	s  *Step
 }
 
-// meetings lists the steps of each channel of a block, by device.
-func (b *blockIndex) meetings() (channels []int, list map[int][]meeting) {
-	list = make(map[int][]meeting)
+// meetings are the steps of each channel of a block.
+type meetings struct {
+	channels []int // in order of first appearance
+	steps    map[int][]meeting
+}
+
+// meetings lists the steps of each channel, by device.
+func (b *blockIndex) meetings() *meetings {
+	if b.meets != nil {
+		return b.meets
+	}
+	m := &meetings{steps: make(map[int][]meeting)}
 	for i := range b.Queues {
 		q := &b.Queues[i]
 		for at := range q.Steps {
 			s := &q.Steps[at]
-			if !OpInfo(s.Op).Has(ir.Collective) {
+			if !s.collective() {
 				continue
 			}
-			c := s.Attrs.Int("channel", -1)
-			if list[c] == nil {
-				channels = append(channels, c)
+			c := s.channel()
+			if m.steps[c] == nil {
+				m.channels = append(m.channels, c)
 			}
-			list[c] = append(list[c], meeting{q, at, s})
+			m.steps[c] = append(m.steps[c], meeting{q, at, s})
 		}
 	}
-	return channels, list
+	b.meets = m
+	return m
+}
+
+func (s *Step) channel() int { return s.Attrs.Int("channel", -1) }
+
+// collectives calls f with every channel of every block.
+func (v *verifier) collectives(f func(b *blockIndex, channel int, steps []meeting)) {
+	v.blocks(func(b *blockIndex) {
+		m := b.meetings()
+		for _, c := range m.channels {
+			f(b, c, m.steps[c])
+		}
+	})
 }
 
 func sameRef(a, b Ref) bool {
 	return a.Kind == b.Kind && a.Name == b.Name && a.Device == b.Device && a.Type.Equal(b.Type)
 }
 
+// members is rule V05.
 func (v *verifier) members() {
+	v.collectives(v.agree)
 	v.blocks(func(b *blockIndex) {
-		channels, list := b.meetings()
-		for _, c := range channels {
-			v.agree(b, c, list[c])
-		}
 		b.steps(func(q *Queue, at int, s *Step) {
 			for _, a := range s.Args {
-				if a.Device != q.Device && !OpInfo(s.Op).Has(ir.Collective) {
+				if a.Device != q.Device && !s.collective() {
 					v.fail("%s: reads %s of device %d outside a collective", where(b, q, at, s), a.Name, a.Device)
+				}
+				if a.Kind != BufferRef && s.collective() {
+					v.fail("%s: reads %s, which is no buffer, in a collective", where(b, q, at, s), a.Name)
 				}
 			}
 		})
@@ -64,12 +89,16 @@ func (v *verifier) agree(b *blockIndex, c int, list []meeting) {
 		return
 	}
 	first := list[i]
+	own := make(map[int][]Ref) // operands by device
+	for _, a := range first.s.Args {
+		own[a.Device] = append(own[a.Device], a)
+	}
 	here := make(map[int]bool)
 	for _, m := range list {
 		here[m.q.Device] = true
 		if m.s.Op == "send" {
-			if len(m.s.Args) != 1 || !slices.ContainsFunc(first.s.Args, func(a Ref) bool { return sameRef(a, m.s.Args[0]) }) {
-				v.fail("%s: nobody reads what is sent", where(b, m.q, m.at, m.s))
+			if len(m.s.Args) == 0 || !slices.EqualFunc(m.s.Args, own[m.q.Device], sameRef) {
+				v.fail("%s: sends other operands than the readers of channel %d take", where(b, m.q, m.at, m.s), c)
 			}
 			continue
 		}
@@ -85,171 +114,211 @@ func (v *verifier) agree(b *blockIndex, c int, list []meeting) {
 }
 
 func sameAttrs(a, b ir.Attrs) bool {
-	x, errX := marshalAttrs(a)
-	y, errY := marshalAttrs(b)
-	return errX == nil && errY == nil && x == y
+	return slices.EqualFunc(a, b, func(x, y ir.Attr) bool {
+		one, errOne := writeAttr(x.Value)
+		two, errTwo := writeAttr(y.Value)
+		return x.Name == y.Name && errOne == nil && errTwo == nil && slices.Equal(one, two)
+	})
 }
 
-func marshalAttrs(a ir.Attrs) (string, error) {
-	var s string
-	for _, at := range a {
-		raw, err := writeAttr(at.Value)
-		if err != nil {
-			return "", err
-		}
-		s += at.Name + "=" + string(raw) + ";"
-	}
-	return s, nil
-}
-
+// channels is rule V07.
 func (v *verifier) channels() {
-	v.blocks(func(b *blockIndex) {
-		_, list := b.meetings()
-		for c, steps := range list {
-			seen := make(map[int]bool)
-			for _, m := range steps {
-				if seen[m.q.Device] {
-					v.fail("%s: channel %d has two steps on device %d", b.Name, c, m.q.Device)
-				}
-				seen[m.q.Device] = true
+	v.collectives(func(b *blockIndex, c int, steps []meeting) {
+		seen := make(map[int]bool)
+		for _, m := range steps {
+			if seen[m.q.Device] {
+				v.fail("%s: channel %d has two steps on device %d", b.Name, c, m.q.Device)
 			}
-			if len(steps) < 2 && c >= 0 && slices.ContainsFunc(steps[0].s.Args, func(a Ref) bool { return a.Device != steps[0].q.Device }) {
-				v.fail("%s: channel %d has one member, which reads others", b.Name, c)
-			}
+			seen[m.q.Device] = true
+		}
+		if len(seen) < 2 {
+			v.fail("%s: channel %d has one member, on device %d", b.Name, c, steps[0].q.Device)
 		}
 	})
 }
 
-// order lists the channels of a queue as it meets them.
-func (q *Queue) order() []int {
-	var list []int
-	for i := range q.Steps {
-		if OpInfo(q.Steps[i].Op).Has(ir.Collective) {
-			list = append(list, q.Steps[i].Attrs.Int("channel", -1))
-		}
-	}
-	return list
-}
-
+// channelOrder is rule V06.
 func (v *verifier) channelOrder() {
 	v.blocks(func(b *blockIndex) {
 		for i := range b.Queues {
-			for j := range i {
-				one, two := b.Queues[j].order(), b.Queues[i].order()
-				last := -1
-				for _, c := range two {
-					at := slices.Index(one, c)
-					if at >= 0 && at < last {
-						v.fail("%s: devices %d and %d meet channel %d and another in different orders", b.Name, b.Queues[j].Device, b.Queues[i].Device, c)
-					}
-					last = max(last, at)
+			places := make(map[int]int) // channel to place in queue i
+			for at := range b.Queues[i].Steps {
+				if s := &b.Queues[i].Steps[at]; s.collective() {
+					places[s.channel()] = at
 				}
+			}
+			for j := range i {
+				v.sameOrder(b, &b.Queues[i], &b.Queues[j], places)
 			}
 		}
 	})
 }
 
-// acyclic sorts the steps of each block, those of a channel taken as one.
+// sameOrder compares the order of a queue with the places of its channels in
+// another.
+func (v *verifier) sameOrder(b *blockIndex, other, q *Queue, places map[int]int) {
+	last, lastChannel := -1, -1
+	for i := range q.Steps {
+		s := &q.Steps[i]
+		if !s.collective() {
+			continue
+		}
+		at, both := places[s.channel()]
+		if both && at < last {
+			v.fail("%s: devices %d and %d meet channels %d and %d in different orders", b.Name, q.Device, other.Device, lastChannel, s.channel())
+		}
+		if both {
+			last, lastChannel = at, s.channel()
+		}
+	}
+}
+
+// acyclic is rule V02: the steps of each block can be sorted, those of a
+// channel taken as one.
 func (v *verifier) acyclic() {
 	v.blocks(func(b *blockIndex) {
 		g := simple.NewDirectedGraph()
-		next := int64(1 << 32) // channels have their own number
+		next := int64(maxNumber) + 1 // channels have their own number
 		for i := range b.Queues {
 			last := int64(-1)
 			for k := range b.Queues[i].Steps {
 				id := next
 				next++
-				if s := &b.Queues[i].Steps[k]; OpInfo(s.Op).Has(ir.Collective) {
-					id = int64(s.Attrs.Int("channel", 0))
+				if s := &b.Queues[i].Steps[k]; s.collective() {
+					id = int64(s.channel())
 				}
 				if g.Node(id) == nil {
 					g.AddNode(simple.Node(id))
 				}
-				if last >= 0 && last != id {
+				if last == id {
+					v.fail("%s: device %d meets channel %d twice in a row", b.Name, b.Queues[i].Device, id)
+				} else if last >= 0 {
 					g.SetEdge(g.NewEdge(simple.Node(last), simple.Node(id)))
 				}
 				last = id
 			}
 		}
-		if _, err := topo.SortStabilized(g, nil); err != nil {
+		byID := func(nodes []graph.Node) {
+			slices.SortFunc(nodes, func(a, b graph.Node) int { return cmp.Compare(a.ID(), b.ID()) })
+		}
+		if _, err := topo.SortStabilized(g, byID); err != nil {
 			v.fail("%s: %v", b.Name, err)
 		}
 	})
 }
 
-// deadlock executes the queues of each block as a backend does: a device goes
-// on until it meets a collective, and then waits for all others of its
-// channel.
+// walker goes through the queues of a block side by side, as a backend does:
+// a device goes on until it meets a collective, and then waits for all others
+// of its channel.
+type walker struct {
+	b    *blockIndex
+	step func(q *Queue, at int) // a step of one device alone
+	meet func(list []meeting)   // all members of a channel together
+}
+
+// walk returns the steps that wait for ever.
+func (w walker) walk() []meeting {
+	m := w.b.meetings()
+	at := make([]int, len(w.b.Queues))
+	waiting := make(map[int][]int) // channel to queues
+	advance := func(i int) {
+		q := &w.b.Queues[i]
+		for ; at[i] < len(q.Steps); at[i]++ {
+			if s := &q.Steps[at[i]]; s.collective() {
+				waiting[s.channel()] = append(waiting[s.channel()], i)
+				return
+			}
+			w.step(q, at[i])
+		}
+	}
+	for i := range at {
+		advance(i)
+	}
+	for progress := true; progress; {
+		progress = false
+		for _, c := range m.channels {
+			there := waiting[c]
+			if len(there) < len(m.steps[c]) || len(there) == 0 {
+				continue
+			}
+			w.meet(m.steps[c])
+			delete(waiting, c)
+			for _, i := range there {
+				at[i]++
+				advance(i)
+			}
+			progress = true
+		}
+	}
+	var stuck []meeting
+	for i := range at {
+		if q := &w.b.Queues[i]; at[i] < len(q.Steps) {
+			stuck = append(stuck, meeting{q, at[i], &q.Steps[at[i]]})
+		}
+	}
+	return stuck
+}
+
+// deadlock is rule V08.
 func (v *verifier) deadlock() {
 	v.blocks(func(b *blockIndex) {
-		_, list := b.meetings()
-		at := make([]int, len(b.Queues))
-		for progress := true; progress; {
-			progress = false
-			waiting := make(map[int]int)
-			for i := range b.Queues {
-				q := &b.Queues[i]
-				for at[i] < len(q.Steps) && !OpInfo(q.Steps[at[i]].Op).Has(ir.Collective) {
-					at[i]++
-				}
-				if at[i] < len(q.Steps) {
-					waiting[q.Steps[at[i]].Attrs.Int("channel", -1)]++
-				}
+		w := walker{b, func(*Queue, int) {}, func([]meeting) {}}
+		for _, m := range w.walk() {
+			v.fail("%s waits for ever", where(b, m.q, m.at, m.s))
+		}
+	})
+}
+
+// races is rule V09: no result of a channel lies over what another device
+// reads there.
+func (v *verifier) races() {
+	v.collectives(func(b *blockIndex, _ int, steps []meeting) {
+		for _, w := range steps {
+			if w.s.Out == "" {
+				continue
 			}
-			for i := range b.Queues {
-				q := &b.Queues[i]
-				if at[i] < len(q.Steps) {
-					if c := q.Steps[at[i]].Attrs.Int("channel", -1); waiting[c] == len(list[c]) {
-						at[i]++
-						progress = true
+			out := b.buffer(w.q.Device, w.s.Out)
+			for _, r := range steps {
+				for _, a := range r.s.Args {
+					if r.q.Device == w.q.Device || a.Device != w.q.Device || a.Kind != BufferRef {
+						continue
+					}
+					if overlap(b.buffer(a.Device, a.Name), out) {
+						v.fail("%s: writes %s over %s, which device %d reads", where(b, w.q, w.at, w.s), w.s.Out, a.Name, r.q.Device)
 					}
 				}
-			}
-		}
-		for i := range b.Queues {
-			if q := &b.Queues[i]; at[i] < len(q.Steps) {
-				v.fail("%s waits for ever", where(b, q, at[i], &q.Steps[at[i]]))
 			}
 		}
 	})
 }
 
-// races looks at what a member of a channel writes while others read.
-func (v *verifier) races() {
-	v.apart(func(m, other meeting) bool { return m.q.Device != other.q.Device })
-}
-
-// scratch looks at what a member writes while it reads itself.
+// scratch is rule V22.
 func (v *verifier) scratch() {
-	v.apart(func(m, other meeting) bool { return m.q.Device == other.q.Device })
-}
-
-// apart checks that results of a channel overlap none of the operands that
-// the chosen readers read on the same device.
-func (v *verifier) apart(reads func(writer, reader meeting) bool) {
 	v.blocks(func(b *blockIndex) {
-		_, list := b.meetings()
-		for _, steps := range list {
-			for _, w := range steps {
-				if w.s.Out == "" {
+		b.steps(func(q *Queue, at int, s *Step) {
+			if s.Out == "" {
+				return
+			}
+			out := b.buffer(q.Device, s.Out)
+			for _, a := range s.Args {
+				if a.Kind != BufferRef || a.Device != q.Device {
 					continue
 				}
-				out := b.buffer(w.q.Device, w.s.Out)
-				for _, r := range steps {
-					for _, a := range r.s.Args {
-						if !reads(w, r) || a.Device != w.q.Device || a.Kind != BufferRef {
-							continue
-						}
-						if in := b.buffer(a.Device, a.Name); overlap(in, out) {
-							v.fail("%s: writes %s over %s, which device %d reads", where(b, w.q, w.at, w.s), w.s.Out, a.Name, r.q.Device)
-						}
-					}
+				in := b.buffer(a.Device, a.Name)
+				inPlace := OpInfo(s.Op).Has(ir.Elementwise) && in.Offset == out.Offset && in.Type.Equal(out.Type) && !a.retyped(in)
+				if overlap(in, out) && !inPlace {
+					v.fail("%s: writes %s over its operand %s", where(b, q, at, s), s.Out, a.Name)
 				}
 			}
-		}
+		})
 	})
 }
 
+// retyped reports whether an operand is read under other extents than its
+// buffer's.
+func (r Ref) retyped(b *Buffer) bool { return r.Type.DType != 0 && !r.Type.Equal(b.Type) }
+
+// overlap reports whether two buffers of a device share bytes.
 func overlap(a, b *Buffer) bool {
 	return a.Device == b.Device && a.Offset < b.Offset+b.Bytes && b.Offset < a.Offset+a.Bytes
 }

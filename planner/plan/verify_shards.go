@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"moec/ir/tree"
+	"moec/ir"
+	"moec/ir/tensor"
 )
 
 // shard is a box of a logical weight that some device keeps.
@@ -14,44 +15,60 @@ type shard struct {
 	experts []int
 }
 
-// coverage collects what all devices keep of each weight in each layer.
+// logical is a weight of the model in one layer, and who keeps what of it.
+type logical struct {
+	name   string
+	layer  int
+	dtype  tensor.DType
+	part   Part // one of them
+	shards []shard
+}
+
+// coverage is rule V13.
 func (v *verifier) coverage() {
 	type key struct {
 		weight string
 		layer  int
 	}
-	shapes := make(map[key][]int)
-	shards := make(map[key][]shard)
-	var order []key
-	for _, w := range v.p.Weights {
+	found := make(map[key]*logical)
+	var order []*logical
+	for i := range v.p.Weights {
+		w := &v.p.Weights[i]
 		for _, p := range w.Parts {
 			if err := p.inRange(); err != nil {
 				v.fail("weight %s of device %d: %v", w.Name, w.Device, err)
-				continue
+				return
 			}
-			for i := range w.Layers.Len() {
-				k := key{p.Weight, w.Layers.First + i}
-				if w.Layers == NoLayers {
-					k.layer = -1
+			if err := p.sourceFits(w.Layers); err != nil {
+				v.fail("weight %s of device %d: %s: %v", w.Name, w.Device, p.Weight, err)
+			}
+			first, count := w.Layers.layersOf()
+			for i := range count {
+				k := key{p.Weight, first + i}
+				l := found[k]
+				if l == nil {
+					l = &logical{name: p.Weight, layer: first + i, dtype: w.DType, part: p}
+					found[k] = l
+					order = append(order, l)
 				}
-				if shapes[k] == nil {
-					shapes[k] = p.Shape
-					order = append(order, k)
+				if !l.part.sameWeight(p) || l.dtype != w.DType {
+					v.fail("weight %s of layer %d is not the same on all devices: shape %v, type %s or source %q on device %d", p.Weight, first+i, p.Shape, w.DType, p.Source.Key, w.Device)
 				}
-				shards[k] = append(shards[k], shard{p.Slice, p.Experts})
+				l.shards = append(l.shards, shard{p.Slice, p.Experts})
 			}
 		}
 		v.partsFill(w)
 	}
 	var params int64
-	for _, k := range order {
+	counter := v.cellCounter()
+	for _, l := range order {
 		n := int64(1)
-		for _, d := range shapes[k] {
+		for _, d := range l.part.Shape {
 			n *= int64(d)
 		}
 		params += n
-		if have := covered(shapes[k], shards[k]); have != n {
-			v.fail("weight %s of layer %d has %d elements, the devices keep %d of them", k.weight, k.layer, n, have)
+		if have := counter.covered(l.part.Shape, l.shards); have != n {
+			v.fail("weight %s of layer %d has %d elements, the devices keep %d of them", l.name, l.layer, n, have)
 		}
 	}
 	if params != v.p.Model.Params {
@@ -61,46 +78,116 @@ func (v *verifier) coverage() {
 
 // inRange checks a slice against the shape of its weight.
 func (p Part) inRange() error {
-	if len(p.Slice) != len(p.Shape) || len(p.Shape) == 0 {
-		return fmt.Errorf("%s has %d axes, its slice %d", p.Weight, len(p.Shape), len(p.Slice))
+	if !goodShape(p.Shape) || len(p.Slice) != len(p.Shape) || len(p.Shape) == 0 {
+		return fmt.Errorf("%s has shape %v, its slice %d axes", p.Weight, p.Shape, len(p.Slice))
 	}
 	for i, s := range p.Slice {
 		if len(s) != 2 || s[0] < 0 || s[0] >= s[1] || s[1] > p.Shape[i] {
 			return fmt.Errorf("slice %v leaves axis %d of %s, which has %d", s, i, p.Weight, p.Shape[i])
 		}
 	}
-	for i, e := range p.Experts {
-		if e < 0 || e >= p.Shape[0] || slices.Contains(p.Experts[:i], e) {
-			return fmt.Errorf("expert %d of %s is kept twice or is not one of %d", e, p.Weight, p.Shape[0])
+	if p.Experts == nil {
+		return nil
+	}
+	seen := make(map[int]bool, len(p.Experts))
+	for _, e := range p.Experts {
+		if e < p.Slice[0][0] || e >= p.Slice[0][1] || seen[e] {
+			return fmt.Errorf("expert %d of %s is kept twice or is not one of %d to %d", e, p.Weight, p.Slice[0][0], p.Slice[0][1]-1)
 		}
+		seen[e] = true
+	}
+	if len(p.Experts) == 0 {
+		return fmt.Errorf("no expert of %s is kept", p.Weight)
 	}
 	return nil
 }
 
+// sameWeight reports whether two parts are of the same logical weight.
+func (p Part) sameWeight(q Part) bool {
+	a, b := p.Source, q.Source
+	return slices.Equal(p.Shape, q.Shape) && (p.Experts == nil) == (q.Experts == nil) &&
+		a.Key == b.Key && a.Transposed == b.Transposed && slices.Equal(a.Stored, b.Stored) && slices.Equal(a.View, b.View)
+}
+
+// sourceFits checks that the view of the stored tensor has the weight's
+// extents, apart from extents of 1, and that keys are told apart.
+func (p Part) sourceFits(layers Range) error {
+	s := p.Source
+	if keyed := strings.Contains(s.Key, "{layer}"); s.Key == "" || layers == NoLayers && keyed || layers.Len() > 1 && (!keyed || !strings.Contains(p.Weight, "{layer}")) {
+		return fmt.Errorf("its key %q does not name one tensor for each layer", s.Key)
+	}
+	if len(s.View) != len(s.Stored) {
+		return fmt.Errorf("view of %d axes on stored shape %v", len(s.View), s.Stored)
+	}
+	numbered := 0
+	if s.PerExpert() {
+		numbered++
+	}
+	var shape []int
+	for i, a := range s.View {
+		switch {
+		case a.Expert && s.Stored[i] != p.Shape[0]:
+			return fmt.Errorf("axis %d of stored shape %v numbers experts, the weight has %d", i, s.Stored, p.Shape[0])
+		case a.Expert:
+			numbered++
+		case a.Lo < 0 || a.Lo >= a.Hi || a.Hi > s.Stored[i] || a.Step < 1:
+			return fmt.Errorf("[%d:%d:%d] is not a part of axis %d of stored shape %v", a.Lo, a.Hi, a.Step, i, s.Stored)
+		default:
+			shape = append(shape, (a.Hi-a.Lo-1)/a.Step+1)
+		}
+	}
+	if n := len(shape); s.Transposed && n >= 2 {
+		shape[n-2], shape[n-1] = shape[n-1], shape[n-2]
+	}
+	want := p.Shape
+	if p.Experts != nil {
+		want = want[1:]
+	}
+	if (numbered == 1) != (p.Experts != nil) || numbered > 1 || !slices.Equal(withoutOnes(shape), withoutOnes(want)) {
+		return fmt.Errorf("its shape is %v, its source gives %v and numbers experts %d times", p.Shape, shape, numbered)
+	}
+	return nil
+}
+
+func withoutOnes(shape []int) []int {
+	return slices.DeleteFunc(slices.Clone(shape), func(d int) bool { return d == 1 })
+}
+
 // partsFill checks that the parts of a weight have the shape it is kept in.
-func (v *verifier) partsFill(w Weight) {
+func (v *verifier) partsFill(w *Weight) {
+	if w.Axis < 0 || w.Axis >= len(w.Shape) || len(w.Parts) == 0 {
+		v.fail("weight %s of device %d joins %d parts along axis %d of %v", w.Name, w.Device, len(w.Parts), w.Axis, w.Shape)
+		return
+	}
 	sum := 0
 	for _, p := range w.Parts {
 		ext := p.Extents()
-		if w.Axis < 0 || w.Axis >= len(ext) || len(ext) != len(w.Shape) {
-			v.fail("weight %s of device %d joins %s along axis %d", w.Name, w.Device, p.Weight, w.Axis)
+		if len(ext) != len(w.Shape) {
+			v.fail("weight %s of device %d keeps %v, its part %s is %v", w.Name, w.Device, w.Shape, p.Weight, ext)
 			return
 		}
 		sum += ext[w.Axis]
-		for i := range ext {
-			if i != w.Axis && ext[i] != w.Shape[i] {
-				v.fail("weight %s of device %d keeps %v, its part %s is %v", w.Name, w.Device, w.Shape, p.Weight, ext)
-			}
+		ext[w.Axis] = w.Shape[w.Axis]
+		if !slices.Equal(ext, w.Shape) {
+			v.fail("weight %s of device %d keeps %v, its part %s is %v", w.Name, w.Device, w.Shape, p.Weight, ext)
 		}
 	}
-	if len(w.Parts) == 0 || sum != w.Shape[w.Axis] {
+	if sum != w.Shape[w.Axis] {
 		v.fail("weight %s of device %d keeps %d along axis %d, its parts have %d", w.Name, w.Device, w.Shape[w.Axis], w.Axis, sum)
 	}
 }
 
-// covered counts the elements that at least one shard holds. The axes are cut
+// cellCounter counts elements that at least one shard holds. The axes are cut
 // at all ends of slices, so that each cell is held whole or not at all.
-func covered(shape []int, shards []shard) int64 {
+type cellCounter struct{ left int }
+
+// cellCounter bounds the cells that a rule looks at, so that a short plan
+// cannot take for ever: 61 layers of 400 experts on 64 devices have some
+// millions.
+func (v *verifier) cellCounter() *cellCounter { return &cellCounter{left: 1 << 27} }
+
+// covered returns -1 when there are too many cells to look at.
+func (c *cellCounter) covered(shape []int, shards []shard) int64 {
 	cuts := make([][]int, len(shape))
 	for i, d := range shape {
 		cuts[i] = []int{0, d}
@@ -116,12 +203,16 @@ func covered(shape []int, shards []shard) int64 {
 		slices.Sort(cuts[i])
 		cuts[i] = slices.Compact(cuts[i])
 	}
-	return cells(cuts, shards, 0)
+	n := c.cells(cuts, shards, 0)
+	if c.left < 0 {
+		return -1
+	}
+	return n
 }
 
 // cells sums the cells of the remaining axes that some shard holds.
-func cells(cuts [][]int, shards []shard, axis int) int64 {
-	if len(shards) == 0 {
+func (c *cellCounter) cells(cuts [][]int, shards []shard, axis int) int64 {
+	if c.left -= len(shards) + 1; c.left < 0 || len(shards) == 0 {
 		return 0
 	}
 	if axis == len(cuts) {
@@ -132,153 +223,103 @@ func cells(cuts [][]int, shards []shard, axis int) int64 {
 		lo, hi := cuts[axis][i-1], cuts[axis][i]
 		var holds []shard
 		for _, s := range shards {
-			if axis == 0 && s.experts != nil && slices.Contains(s.experts, lo) || !(axis == 0 && s.experts != nil) && s.slice[axis][0] <= lo && hi <= s.slice[axis][1] {
+			byNumber := axis == 0 && s.experts != nil
+			if byNumber && slices.Contains(s.experts, lo) || !byNumber && s.slice[axis][0] <= lo && hi <= s.slice[axis][1] {
 				holds = append(holds, s)
 			}
 		}
-		sum += int64(hi-lo) * cells(cuts, holds, axis+1)
+		sum += int64(hi-lo) * c.cells(cuts, holds, axis+1)
 	}
 	return sum
 }
 
-// homes checks that the devices of a block serve every expert, each token
-// once: by one device, by shares of its features, or by copies in turn.
+// homes is rule V14. The devices of a block serve every expert for all tokens:
+// one device, or shares of its features, or copies in turn.
 func (v *verifier) homes() {
-	v.blocks(func(b *blockIndex) {
-		type service struct{ turn, of int }
-		served := make(map[string]map[int][]service) // weight, expert
-		total := make(map[string]int)
-		b.steps(func(q *Queue, at int, s *Step) {
-			if !strings.HasPrefix(s.Op, "expert_matmul") {
-				return
-			}
-			name := fmt.Sprintf("%s of rows %v", PieceOf(s.Args[1].Name), b.buffer(q.Device, s.Args[2].Name).Type.Shape[0])
-			total[name] = s.Attrs.Int("total", 0)
-			if served[name] == nil {
-				served[name] = make(map[int][]service)
-			}
-			turns := s.Attrs.Sets("turns")
-			for i, e := range s.Attrs.Ints("experts") {
-				t := service{0, 1}
-				if turns != nil {
-					t = service{turns[i][0], turns[i][1]}
-				}
-				served[name][e] = append(served[name][e], t)
-			}
-		})
-		for name, experts := range served {
-			for e := range total[name] {
-				turns := make(map[int]bool)
-				of := 0
-				for _, t := range experts[e] {
-					turns[t.turn] = true
-					if of != 0 && of != t.of {
-						v.fail("%s: copies of expert %d of %s take turns of %d and %d", b.Name, e, name, of, t.of)
-					}
-					of = t.of
-				}
-				if len(turns) != of || of == 0 {
-					v.fail("%s: expert %d of %s is served in %d of %d turns", b.Name, e, name, len(turns), of)
-				}
-			}
-		}
-	})
-}
-
-// partial reports whether an op makes parts of a sum.
-func partial(op string) bool { return strings.HasSuffix(op, "_nodes") }
-
-// sums follows partial sums to the all_reduce that adds them.
-func (v *verifier) sums() {
-	v.blocks(func(b *blockIndex) {
-		parts := make(map[bufKey]bool)
-		b.steps(func(q *Queue, at int, s *Step) {
-			if partial(s.Op) {
-				parts[bufKey{q.Device, s.Out}] = true
-			}
-		})
-		read := make(map[bufKey]bool)
-		b.steps(func(q *Queue, at int, s *Step) {
-			for _, a := range s.Args {
-				key := bufKey{a.Device, a.Name}
-				if a.Kind != BufferRef || !parts[key] {
-					continue
-				}
-				read[key] = true
-				switch s.Op {
-				case "all_reduce", "send":
-				case "round":
-					parts[bufKey{q.Device, s.Out}] = true
-				default:
-					v.fail("%s: reads %s, which is part of a sum", where(b, q, at, s), a.Name)
-				}
-			}
-			if s.Op == "all_reduce" {
-				v.wholeSum(b, q, at, s)
-			}
-		})
-		for key := range parts {
-			if !read[key] {
-				v.fail("%s: nobody adds %s of device %d, a part of a sum", b.Name, key.name, key.device)
-			}
-		}
-	})
-}
-
-// wholeSum checks that the spans of an all_reduce are the tree's leaves, all
-// of them.
-func (v *verifier) wholeSum(b *blockIndex, q *Queue, at int, s *Step) {
-	leaves := s.Attrs.Int("leaves", 0)
-	seen := make([]bool, max(0, min(leaves, maxLimit)))
-	for _, flat := range s.Attrs.Sets("spans") {
-		for i := 0; i+1 < len(flat); i += 2 {
-			for leaf := max(0, flat[i]); leaf < min(flat[i+1], leaves); leaf++ {
-				seen[leaf] = true
-			}
+	counter := v.cellCounter()
+	for _, prog := range v.progs {
+		for _, r := range prog.Runs {
+			b := prog.blocks[r.Block]
+			v.turns(b, r.Layers, func(layer int) { v.blockHomes(b, layer, counter) })
 		}
 	}
-	if i := slices.Index(seen, false); i >= 0 || leaves < 1 {
-		v.fail("%s: leaf %d of %d is missing from the sum", where(b, q, at, s), i, leaves)
-	}
+	v.report()
 }
 
-// twice looks for operands that an all_reduce lists twice, and for leaves
-// that several operands hold without taking turns.
-func (v *verifier) twice() {
-	v.blocks(func(b *blockIndex) {
-		turns := b.turns()
-		b.steps(func(q *Queue, at int, s *Step) {
-			if s.Op != "all_reduce" {
-				return
-			}
-			held := make(map[tree.Span]int)
-			for i, flat := range s.Attrs.Sets("spans") {
-				if i >= len(s.Args) {
-					break
-				}
-				a := s.Args[i]
-				if slices.ContainsFunc(s.Args[:i], func(o Ref) bool { return o.Device == a.Device && o.Name == a.Name }) {
-					v.fail("%s: adds %s of device %d twice", where(b, q, at, s), a.Name, a.Device)
-				}
-				for j := 0; j+1 < len(flat); j += 2 {
-					span := tree.Span{Lo: flat[j], Hi: flat[j+1]}
-					held[span]++
-					if held[span] > 1 && !turns[bufKey{a.Device, a.Name}] {
-						v.fail("%s: leaves %d to %d come from several devices that do not take turns", where(b, q, at, s), span.Lo, span.Hi)
-					}
-				}
-			}
-		})
-	})
+// service is the rows that work with one weight.
+type service struct {
+	weight string
+	rows   tensor.Sym
 }
 
-// turns lists the parts of sums over experts that take turns with copies.
-func (b *blockIndex) turns() map[bufKey]bool {
-	t := make(map[bufKey]bool)
+// served is what is done with a weight: the shards that each expert's copies
+// have, by turn.
+type served struct {
+	part   Part
+	total  int
+	copies map[int]map[[2]int][]shard
+}
+
+func (v *verifier) blockHomes(b *blockIndex, layer int, counter *cellCounter) {
+	found := make(map[service]*served)
+	var order []service
 	b.steps(func(q *Queue, at int, s *Step) {
-		if s.Op == "combine_nodes" && s.Attrs.Has("turns") {
-			t[bufKey{q.Device, s.Out}] = true
+		if s.Op != "expert_matmul" && s.Op != "expert_matmul_nodes" || v.stepType(b, q, s, layer) != nil || s.Args[1].Kind != WeightRef {
+			return
+		}
+		ids, err := v.typeOf(b, s.Args[2], layer)
+		if err != nil {
+			return
+		}
+		for _, p := range v.weight(q.Device, s.Args[1].Name, layer).Parts {
+			if p.inRange() != nil {
+				continue // rule V13
+			}
+			k := service{p.Weight, ids.Shape.Sym()}
+			if found[k] == nil {
+				found[k] = &served{p, s.Attrs.Int("total", 0), make(map[int]map[[2]int][]shard)}
+				order = append(order, k)
+			}
+			found[k].add(s.Attrs, p)
 		}
 	})
-	return t
+	for _, k := range order {
+		if text := found[k].missing(counter); text != "" {
+			v.fail("%s: %s of layer %d, rows %s: %s", b.Name, k.weight, layer, k.rows, text)
+		}
+	}
+}
+
+func (s *served) add(a ir.Attrs, p Part) {
+	for e, turn := range servedBy(a).turns {
+		if s.copies[e] == nil {
+			s.copies[e] = make(map[[2]int][]shard)
+		}
+		s.copies[e][turn] = append(s.copies[e][turn], shard{slice: p.Slice[1:]})
+	}
+}
+
+// missing says which expert is not served, or "".
+func (s *served) missing(counter *cellCounter) string {
+	inner := s.part.Shape[1:]
+	whole := int64(1)
+	for _, d := range inner {
+		whole *= int64(d)
+	}
+	for e := range s.total {
+		copies := s.copies[e]
+		of := 1
+		for turn := range copies {
+			of = max(of, turn[1])
+		}
+		for r := range of {
+			if counter.covered(inner, copies[[2]int{r, of}]) != whole {
+				return fmt.Sprintf("expert %d is not served whole in turn %d of %d", e, r, of)
+			}
+		}
+		if len(copies) != of {
+			return fmt.Sprintf("copies of expert %d take turns of different numbers", e)
+		}
+	}
+	return ""
 }
