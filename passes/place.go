@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -8,287 +9,287 @@ import (
 	"moec/ir/placement"
 )
 
-// place divides the logical graph between devices.
+// place gives each device its part of the graph.
 //
-//	before:  y = matmul(x, w) {bounds=[0,8,16]}
-//	after:   p = matmul_nodes(x0, w[:, 0:8])  {leaf=0, leaves=2}   @device 0
-//	         q = matmul_nodes(x1, w[:, 8:16]) {leaf=1, leaves=2}   @device 1
-//	         y = all_reduce(p, q) {spans=[[0,1],[1,2]]}            @device 0
-//	         y = all_reduce(p, q) {spans=[[0,1],[1,2]]}            @device 1
+//	before:  y = matmul(h, w){bounds=[0,4,8]}
+//	after:   y0 = matmul_nodes(h, w[0:4]){leaf=0}    on device 0
+//	         y1 = matmul_nodes(h, w[4:8]){leaf=1}    on device 1
+//	         y = all_reduce(y0, y1)                  on both
 //
-// Nodes in no region are computed whole by every device of their token group.
-// A region is computed by each device on its own units; what closes it is
-// added up over the devices, and what others need whole is gathered. The walk
-// is in graph order and makes all members of a collective together, so devices
-// meet collectives in one order.
+// What is in no region (see Region) is computed whole by every device of its
+// token group. In a region each device computes its run of units; partial sums
+// are added along the tree, so the bits are those of the logical graph. Slots
+// of experts are computed where the experts live, and combined the same way.
+// A value that a device lacks comes by transfer.
 //
-// Runs after "segment", because shares are runs of segments, and before the
-// fusions, none of which may cross a device.
-func place(c *Context, g *ir.Graph) error {
-	if c.Choose != nil {
-		if err := c.Choose(g); err != nil {
+// Nodes follow the order of the logical graph, collectives included, so all
+// devices meet in the same order. It runs after segment, which decided the
+// order of sums, and before fusions, which must not cross devices.
+func place(ctx *Context, g *ir.Graph) error {
+	if ctx.Choose != nil {
+		if err := ctx.Choose(g); err != nil {
 			return err
 		}
 	}
-	if c.Placement == nil {
-		return fmt.Errorf("no placement is given")
+	if ctx.Placement == nil {
+		return errors.New("no placement is given: choose a strategy")
 	}
-	p := newPlacer(g, c.Placement)
-	for _, n := range g.Nodes {
-		if err := p.visit(n); err != nil {
-			return err
-		}
-	}
-	if err := p.outputs(); err != nil {
+	regions := FindRegions(g)
+	if err := ctx.Placement.Check(summary(g, regions)); err != nil {
 		return err
 	}
-	*g = *p.g
+	p := newPlacer(g, ctx.Placement, regions)
+	p.run()
+	if p.err != nil {
+		return p.err
+	}
+	p.finish(g)
 	return nil
 }
 
-// placer builds the placed graph beside the logical one.
+// everywhere is the tag of values that belong to no token group: they have
+// the rows of all tokens, or none.
+const everywhere = -1
+
+// valueKey names the value of a logical node for a token group on a device.
+type valueKey struct {
+	n           *ir.Node
+	tag, device int
+}
+
+// placer builds the placed graph.
 type placer struct {
-	old       *ir.Graph
-	g         *ir.Graph
-	placement *placement.Placement
-	regions   map[*ir.Node]*Region
-	begun     map[*Region]bool
-	after     map[*ir.Node]bool // depends on a layer
+	old, g *ir.Graph
+	plan   *placement.Placement
+	owner  map[*ir.Node]*Region // regions of members, of slots and of combine ops
+	at     map[*ir.Node]int     // position in the old graph
+	late   map[*ir.Node]bool    // outside the layers, after them
+	stacks map[string]bool      // weights that have experts
+	now    *ir.Node             // the logical node being placed
 
-	// Values on devices. Whole values have the rows of the device's token
-	// group; all values have the rows of all groups; cut values have the
-	// device's run of units.
-	whole, all, cut map[at]*ir.Node
-	homes           map[*ir.Node][]int // devices with the whole value, in the order they got it
-	channels        int
-	err             error
+	values  map[valueKey]*ir.Node  // whole values
+	sources map[valueKey][]int     // devices that computed a value, under device 0 of the key
+	parts   map[valueKey]*ir.Node  // cut values
+	pieces  map[pieceKey]*ir.Node  // slices taken of whole values
+	weights map[weightKey]*ir.Node // weights and their slices
+
+	channel int
+	err     error
 }
 
-// at is a logical node on a device.
-type at struct {
-	n      *ir.Node
-	device int
-}
-
-func newPlacer(g *ir.Graph, pl *placement.Placement) *placer {
-	p := &placer{
-		old: g, placement: pl, g: ir.NewGraph(g.Name),
-		regions: make(map[*ir.Node]*Region), begun: make(map[*Region]bool), after: make(map[*ir.Node]bool),
-		whole: make(map[at]*ir.Node), all: make(map[at]*ir.Node), cut: make(map[at]*ir.Node), homes: make(map[*ir.Node][]int),
-	}
-	p.g.Level, p.g.Devices, p.g.Layers, p.g.Numerics = ir.Placed, pl.Devices, g.Layers, g.Numerics
-	p.g.Groups = max(1, len(pl.Layers[0].Groups))
-	p.g.Weights, p.g.Caches = g.Weights, g.Caches
-	for _, r := range FindRegions(g) {
-		for _, list := range [][]*ir.Node{r.Before, r.Open, r.Inner, r.Close, r.After} {
-			for _, n := range list {
-				p.regions[n] = r
+func newPlacer(g *ir.Graph, plan *placement.Placement, regions []*Region) *placer {
+	p := &placer{old: g, plan: plan, owner: map[*ir.Node]*Region{}, at: map[*ir.Node]int{}, late: map[*ir.Node]bool{}, stacks: map[string]bool{},
+		values: map[valueKey]*ir.Node{}, sources: map[valueKey][]int{}, parts: map[valueKey]*ir.Node{},
+		pieces: map[pieceKey]*ir.Node{}, weights: map[weightKey]*ir.Node{}}
+	p.g = ir.NewGraph(g.Name)
+	p.g.Level, p.g.Devices, p.g.Groups = ir.Placed, plan.Devices, len(plan.Layers[0].Groups)
+	p.g.Layers, p.g.Numerics, p.g.Weights, p.g.Caches = g.Layers, g.Numerics, g.Weights, g.Caches
+	for _, r := range regions {
+		if r.Kind == Experts {
+			for _, n := range slices.Concat(r.Before, r.After, []*ir.Node{r.Combine}) {
+				p.owner[n] = r
 			}
+		} else if r.Leaves() < 2 {
+			continue // cannot be divided: every device has it whole
 		}
-		if r.Combine != nil {
-			p.regions[r.Combine] = r
+		for n := range r.Members {
+			p.owner[n] = r
 		}
 	}
-	for _, n := range g.Nodes {
-		p.after[n] = n.Layer >= 0 || slices.ContainsFunc(n.Args, func(a *ir.Node) bool { return p.after[a] })
+	for _, w := range g.Weights {
+		p.stacks[w.Name] = w.Experts > 0
+	}
+	for i, n := range g.Nodes {
+		p.at[n] = i
+		for _, a := range n.Args {
+			p.late[n] = p.late[n] || n.Layer < 0 && (a.Layer >= 0 || p.late[a])
+		}
 	}
 	return p
 }
 
-// layer returns how the layer of n is placed; what comes before the layers is
-// with the first, what comes after with the last.
-func (p *placer) layer(n *ir.Node) *placement.Layer {
+// groups returns the devices of each token group where n is computed.
+func (p *placer) groups(n *ir.Node) [][]int {
 	switch {
 	case n.Layer >= 0:
-		return &p.placement.Layers[n.Layer]
-	case p.after[n]:
-		return &p.placement.Layers[len(p.placement.Layers)-1]
+		return p.plan.Layers[n.Layer].Groups
+	case p.late[n]:
+		return p.plan.Layers[len(p.plan.Layers)-1].Groups
 	}
-	return &p.placement.Layers[0]
+	return p.plan.Layers[0].Groups
 }
 
-// split returns the split of a region for a token group.
-func (p *placer) split(r *Region, like *ir.Node, group int) placement.Split {
-	l := p.layer(like)
-	lists := map[Kind][]placement.Split{Attention: l.Attention, Dense: l.Dense, Embedding: p.placement.Embed, Head: p.placement.Head}
-	list := lists[r.Kind]
-	if group >= len(list) {
-		return nil
-	}
-	return list[group]
-}
-
-// number is what the graph calls a token group: -1 when there is only one.
-func (p *placer) number(group int) int {
-	if p.g.Groups == 1 {
-		return -1
+// tag returns the tag of n's value for a token group.
+func (p *placer) tag(n *ir.Node, group int) int {
+	if p.g.Groups == 1 || !perToken(n) {
+		return everywhere
 	}
 	return group
 }
 
-// visit places one logical node. Nodes without operands are placed where they
-// are read.
-func (p *placer) visit(n *ir.Node) error {
-	if n.Op.Has(ir.Nullary) {
-		return p.err
+// perToken reports whether n has something for each token of a step.
+func perToken(n *ir.Node) bool {
+	for _, d := range n.Type.Shape {
+		if d.Sym != "" {
+			return true
+		}
 	}
-	r := p.regions[n]
-	switch {
-	case r != nil && r.Kind == Experts:
-		if r.Combine == n {
+	return false
+}
+
+func (p *placer) run() {
+	for _, n := range p.old.Nodes {
+		p.now = n
+		r := p.owner[n]
+		switch {
+		case n.Op.Has(ir.Nullary): // copied to where it is read
+		case r == nil:
+			p.replicate(n)
+		case r.Kind != Experts:
+			p.member(r, n)
+		case n == r.Combine:
 			p.experts(r)
 		}
-	default:
-		for group, devices := range p.layer(n).Groups {
-			p.visitGroup(n, r, group, devices)
+		if p.err != nil {
+			return
 		}
 	}
-	return p.err
 }
 
-// visitGroup places a node on the devices of a token group.
-func (p *placer) visitGroup(n *ir.Node, r *Region, group int, devices []int) {
-	var split placement.Split
-	if r != nil {
-		split = p.split(r, n, group)
-	}
-	shares := p.shares(r, split)
-	if len(shares) == 0 {
+// replicate computes n whole on every device of each token group.
+func (p *placer) replicate(n *ir.Node) {
+	for group, devices := range p.groups(n) {
 		for _, d := range devices {
-			p.keep(n, d, p.copy(n, d, p.number(group)))
+			p.compute(n, p.tag(n, group), d)
 		}
-		return
-	}
-	for _, s := range shares {
-		p.cut[at{n, s.device}] = p.part(n, r, s, p.number(group))
-	}
-	switch {
-	case slices.Contains(r.Close, n):
-		p.reduce(n, shares, devices, p.number(group))
-	case slices.Contains(r.Gather, n):
-		p.gather(n, r.Members[n].Result.Axis, shares, devices)
 	}
 }
 
-// share is a device's run of segments of a region, and of its units.
-type share struct {
-	device     int
-	first, end int // segments
-	lo, hi     int // units
-	index, of  int // among the shares
-}
-
-// shares returns the disjoint shares of a split in order, or none when every
-// device computes the whole region.
-func (p *placer) shares(r *Region, split placement.Split) []share {
-	if r == nil || r.Units < 2 {
-		return nil
+// compute computes n whole on a device.
+func (p *placer) compute(n *ir.Node, tag, device int) *ir.Node {
+	if v := p.values[valueKey{n, tag, device}]; v != nil {
+		return v
 	}
-	var list []share
-	for _, s := range split {
-		first, end := r.Local(s.Lo, s.Hi, p.placement.Segments)
-		if first == end {
-			continue
-		}
-		lo, hi := r.UnitsOf(first, end)
-		list = append(list, share{device: s.Device, first: first, end: end, lo: lo, hi: hi})
-	}
-	if len(list) < 2 || list[0].first == list[1].first {
-		return nil // one device or copies
-	}
-	for i := range list {
-		list[i].index, list[i].of = i, len(list)
-	}
-	return list
-}
-
-// copy makes n on a device from whole operands.
-func (p *placer) copy(n *ir.Node, device, group int) *ir.Node {
 	args := make([]*ir.Node, len(n.Args))
 	for i, a := range n.Args {
-		args[i] = p.get(a, n, device, group)
+		args[i] = p.whole(a, p.tag(a, tag), device)
 	}
-	return p.add(n.Op.Name, n, spot{device, group}, n.Attrs, args...)
+	return p.set(n, tag, p.add(n.Op, n, tag, device, n.Attrs, args...))
 }
 
-// spot is where a placed node belongs.
-type spot struct{ device, group int }
+// set records that v is the value of n for a group.
+func (p *placer) set(n *ir.Node, tag int, v *ir.Node) *ir.Node {
+	p.values[valueKey{n, tag, v.Device}] = v
+	p.sources[valueKey{n, tag, 0}] = append(p.sources[valueKey{n, tag, 0}], v.Device)
+	return v
+}
 
-// add makes a placed node that stands for the logical node like.
-func (p *placer) add(op string, like *ir.Node, s spot, attrs ir.Attrs, args ...*ir.Node) *ir.Node {
-	if p.err != nil {
-		return nil
+// whole returns the value of n on a device. It is transferred from another if
+// it is not there.
+func (p *placer) whole(n *ir.Node, tag, device int) *ir.Node {
+	if v := p.values[valueKey{n, tag, device}]; v != nil {
+		return v
 	}
-	proto := *like
-	proto.Device, proto.Group = s.device, s.group
-	n, err := p.g.Add(ir.Op(op), args, attrs, &proto)
+	if n.Op.Name == "weight" {
+		return p.weight(n, device, noPart, nil)
+	}
+	if n.Op.Has(ir.Nullary) {
+		v := p.add(n.Op, n, tag, device, n.Attrs)
+		p.values[valueKey{n, tag, device}] = v
+		return v
+	}
+	from := p.sources[valueKey{n, tag, 0}]
+	if len(from) == 0 {
+		return p.fail("internal error: nobody has %%%d %s for group %d", n.ID(), n.Op.Name, tag)
+	}
+	src := p.values[valueKey{n, tag, from[p.rank(device)%len(from)]}]
+	v := p.collect("transfer", tag, []int{device}, nil, src)[0]
+	p.values[valueKey{n, tag, device}] = v
+	return v
+}
+
+// rank returns the place of a device in its token group where the present
+// node is computed, so that each device of a stage has its own to hear from.
+func (p *placer) rank(device int) int {
+	for _, devices := range p.groups(p.now) {
+		if i := slices.Index(devices, device); i >= 0 {
+			return i
+		}
+	}
+	return device
+}
+
+// add makes a node on a device; like gives layer, block, name and position.
+func (p *placer) add(op *ir.OpInfo, like *ir.Node, tag, device int, attrs ir.Attrs, args ...*ir.Node) *ir.Node {
+	if p.err != nil {
+		return like
+	}
+	at := &ir.Node{Layer: like.Layer, Device: device, Group: tag, Block: like.Block, Pos: like.Pos}
+	n, err := p.g.Add(op, args, attrs, at)
 	if err != nil {
-		p.err = fmt.Errorf("internal error: %s on device %d: %w", like.Pos, s.device, err)
-		return nil
+		return p.fail("internal error: placing %%%d %s: %w", like.ID(), like.Op.Name, err)
 	}
 	n.Name = like.Name
 	return n
 }
 
-// keep remembers the whole value of n on a device.
-func (p *placer) keep(n *ir.Node, device int, v *ir.Node) {
-	p.whole[at{n, device}] = v
-	p.homes[n] = append(p.homes[n], device)
-}
-
-// get returns the whole value of a on a device for its reader n: what is
-// there, or made there, or brought from the first device of the token group
-// that has it.
-func (p *placer) get(a, n *ir.Node, device, group int) *ir.Node {
-	if v, ok := p.whole[at{a, device}]; ok {
-		return v
-	}
-	if p.err != nil {
-		return nil
-	}
-	if a.Op.Has(ir.Nullary) {
-		v := p.add(a.Op.Name, a, spot{device, p.rowsOf(a, group)}, a.Attrs)
-		p.keep(a, device, v)
-		return v
-	}
-	for _, d := range p.homes[a] {
-		v := p.whole[at{a, d}]
-		if v.Group != group && v.Group >= 0 {
-			continue
+// collect makes a collective with a node on each of the devices.
+func (p *placer) collect(op string, tag int, devices []int, attrs ir.Attrs, args ...*ir.Node) []*ir.Node {
+	attrs = attrs.With("channel", p.channel)
+	p.channel++
+	list := make([]*ir.Node, len(devices))
+	for i, d := range devices {
+		list[i] = p.add(ir.Op(op), p.now, tag, d, attrs, args...)
+		if p.err == nil {
+			list[i].Name = ""
 		}
-		like := *n
-		like.Name = a.Name
-		moved := p.add("transfer", &like, spot{device, v.Group}, p.channel(nil), v)
-		p.keep(a, device, moved)
-		return moved
 	}
-	p.err = fmt.Errorf("internal error: no device of group %d has the value of %%%d %s, which device %d needs", group, a.ID(), a.Op.Name, device)
-	return nil
+	return list
 }
 
-// rowsOf returns the group of a node without operands: only lists that a step
-// brings belong to one.
-func (p *placer) rowsOf(a *ir.Node, group int) int {
-	if a.Op.Name == "input" {
-		return group
+// fail records the first error. It returns a node so that callers can go on
+// until the end of what they do.
+func (p *placer) fail(format string, args ...any) *ir.Node {
+	if p.err == nil {
+		p.err = fmt.Errorf(format, args...)
 	}
-	return -1
+	return p.now
 }
 
-// channel adds the number of a new collective to attributes.
-func (p *placer) channel(attrs ir.Attrs) ir.Attrs {
-	p.channels++
-	return attrs.With("channel", p.channels-1)
-}
-
-// outputs names the results: for each token group, on the first device that
-// has it.
-func (p *placer) outputs() error {
+// finish sets the outputs, each on the first device of its group, removes what
+// nobody reads and moves the result into g.
+func (p *placer) finish(g *ir.Graph) {
 	for _, o := range p.old.Outputs {
-		for group, devices := range p.layer(o.Value).Groups {
-			v := p.get(o.Value, o.Value, devices[0], p.number(group))
-			p.g.Outputs = append(p.g.Outputs, ir.Output{Name: o.Name, Group: group, Value: v})
+		p.now = o.Value
+		for group, devices := range p.groups(o.Value) {
+			p.g.Outputs = append(p.g.Outputs, ir.Output{Name: o.Name, Group: group, Value: p.whole(o.Value, p.tag(o.Value, group), devices[0])})
 		}
 	}
-	return p.err
+	placed := ir.NewGraph(g.Name)
+	placed.Level, placed.Devices, placed.Groups = p.g.Level, p.g.Devices, p.g.Groups
+	placed.Layers, placed.Numerics, placed.Weights, placed.Caches = g.Layers, g.Numerics, g.Weights, g.Caches
+	placed.Outputs = p.g.Outputs
+	for i, n := range p.read() {
+		placed.Insert(n, int64(i))
+	}
+	*g = *placed
+}
+
+// read returns the nodes that outputs or effects need. Unlike dce it also
+// drops members of a collective whose own result nobody reads: no device has
+// been told to wait for them yet.
+func (p *placer) read() []*ir.Node {
+	live := make(map[*ir.Node]bool, len(p.g.Nodes))
+	for _, o := range p.g.Outputs {
+		live[o.Value] = true
+	}
+	for _, n := range slices.Backward(p.g.Nodes) {
+		if live[n] || n.Op.Has(ir.Effect) {
+			live[n] = true
+			for _, a := range n.Args {
+				live[a] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(p.g.Nodes, func(n *ir.Node) bool { return !live[n] })
 }

@@ -1,146 +1,265 @@
 package passes
 
 import (
+	"fmt"
+	"slices"
+
 	"moec/ir"
-	"moec/ir/tree"
+	"moec/ir/placement"
 )
 
-// part makes a region's node on a device, for its share of the units.
-func (p *placer) part(n *ir.Node, r *Region, s share, group int) *ir.Node {
-	m := r.Members[n]
-	to := spot{s.device, group}
+// holder is a device with its share of a region: the segments first to end-1.
+type holder struct {
+	device, first, end int
+}
+
+// all reports whether the holder has all of the region.
+func (h holder) all(r *Region) bool { return h.first == 0 && h.end == r.Leaves() }
+
+// holders returns the devices that have a part of the region, in the order of
+// their shares. A region may have fewer segments than the placement counts;
+// some shares are then empty.
+func (p *placer) holders(r *Region, s placement.Split) []holder {
+	var list []holder
+	for _, sh := range s {
+		if first, end := r.Local(sh.Lo, sh.Hi, p.plan.Segments); first < end {
+			list = append(list, holder{sh.Device, first, end})
+		}
+	}
+	return list
+}
+
+// split returns how the placement divides a region for a token group.
+func (p *placer) split(r *Region, group int) placement.Split {
+	switch r.Kind {
+	case Embedding:
+		return p.plan.Embed[group]
+	case Head:
+		return p.plan.Head[group]
+	case Attention:
+		return p.plan.Layers[r.Layer].Attention[group]
+	}
+	return p.plan.Layers[r.Layer].Dense[group]
+}
+
+// member computes the parts of a member of a region outside the experts, and
+// brings them together where somebody needs the whole.
+func (p *placer) member(r *Region, n *ir.Node) {
+	for group, devices := range p.groups(n) {
+		tag := p.tag(n, group)
+		holders := p.holders(r, p.split(r, group))
+		if holders[0].all(r) {
+			for _, h := range holders {
+				p.compute(n, tag, h.device)
+			}
+			continue
+		}
+		var parts []*ir.Node
+		for i, h := range holders {
+			s := &share{placer: p, r: r, holder: h, index: i, of: len(holders), tag: tag}
+			v := s.part(n)
+			p.parts[valueKey{n, tag, h.device}] = v
+			parts = append(parts, v)
+		}
+		if p.err != nil {
+			return
+		}
+		var joined []*ir.Node
+		switch {
+		case slices.Contains(r.Close, n):
+			joined = p.reduce(tag, devices, parts)
+		case slices.Contains(r.Gather, n):
+			joined = p.collect("all_gather", tag, devices, ir.MakeAttrs(ir.Attr{Name: "axis", Value: r.Members[n].Result.Axis}), parts...)
+		}
+		for _, v := range joined {
+			p.set(n, tag, v)
+		}
+	}
+}
+
+// reduce adds partial sums of segments on each of the devices.
+func (p *placer) reduce(tag int, devices []int, parts []*ir.Node) []*ir.Node {
+	spans := make([][]int, len(parts))
+	for i, n := range parts {
+		for _, s := range n.LocalSpans() {
+			spans[i] = append(spans[i], s.Lo, s.Hi)
+		}
+	}
+	return p.addUp(tag, devices, parts, spans, parts[0].Attrs.Int("leaves", 1))
+}
+
+func (p *placer) addUp(tag int, devices []int, parts []*ir.Node, spans [][]int, leaves int) []*ir.Node {
+	attrs := ir.MakeAttrs(ir.Attr{Name: "spans", Value: spans}, ir.Attr{Name: "leaves", Value: leaves})
+	return p.collect("all_reduce", tag, devices, attrs, parts...)
+}
+
+// share computes parts of members on one device.
+type share struct {
+	*placer
+	r *Region
+	holder
+	index, of int // which of the shares this is, and how many there are
+	tag       int
+	team      *team // of an Experts region
+}
+
+// part computes the share's part of n.
+func (s *share) part(n *ir.Node) *ir.Node {
+	m := s.r.Members[n]
 	args := make([]*ir.Node, len(n.Args))
 	for i, a := range n.Args {
-		args[i] = p.partOf(a, n, m.Args[i], s, to)
+		args[i] = s.operand(a, m.Args[i])
 	}
-	op, attrs := n.Op.Name, n.Attrs
-	switch op {
-	case "reshape":
-		attrs = attrs.With("tail", tailOf(attrs.Ints("tail"), m.Result, s))
-	case "attention":
-		first, _ := m.Result.Range(s.lo, s.hi)
-		kv, _ := m.Args[1].Range(s.lo, s.hi)
-		attrs = attrs.With("q_first", first).With("kv_first", kv)
-	case "matmul", "expert_matmul":
-		for _, c := range r.Close {
-			if c == n {
-				op, attrs = op+"_nodes", p.segmentsOf(n, r, s)
-			}
+	if s.err != nil {
+		return n
+	}
+	op, attrs := n.Op, s.expertAttrs(n)
+	if m.Result.IsWhole() {
+		if s.team != nil && s.team.early {
+			return s.add(op, n, s.tag, s.device, attrs, args...)
+		}
+		op, attrs = ir.Op(op.Name+"_nodes"), s.sumAttrs(attrs, m.Args[0])
+	} else if adjust, ok := partAttrs[n.Op.Name]; ok {
+		lo, hi := s.r.UnitsOf(s.first, s.end)
+		attrs = adjust(attrs, m, lo, hi)
+	}
+	return s.add(op, n, s.tag, s.device, attrs, args...)
+}
+
+// operand returns what the share reads of a: the whole value, its own part, or
+// a slice of the whole value.
+func (s *share) operand(a *ir.Node, c Cut) *ir.Node {
+	if c.IsWhole() {
+		return s.wholeOperand(a)
+	}
+	if m, ok := s.r.Members[a]; ok && !m.Result.IsWhole() {
+		if s.team != nil {
+			return s.team.parts[valueKey{a, s.tag, s.device}]
+		}
+		return s.parts[valueKey{a, s.tag, s.device}]
+	}
+	lo, hi := s.r.UnitsOf(s.first, s.end)
+	first, end := c.Range(lo, hi)
+	if a.Op.Name == "weight" {
+		return s.weight(a, s.device, part{c.Axis, first, end}, s.heldOf(a))
+	}
+	return s.piece(s.wholeOperand(a), part{c.Axis, first, end})
+}
+
+func (s *share) wholeOperand(a *ir.Node) *ir.Node {
+	if s.team != nil {
+		if v := s.team.values[valueKey{a, s.tag, s.device}]; v != nil {
+			return v
+		}
+		if held := s.heldOf(a); held != nil {
+			return s.weight(a, s.device, noPart, held)
 		}
 	}
-	return p.add(op, n, to, attrs, args...)
+	return s.whole(a, s.placer.tag(a, s.tag), s.device)
 }
 
-// tailOf is the tail of a reshape on a device: the cut axis is as long as its
-// share.
-func tailOf(tail []int, c Cut, s share) []int {
-	out := append([]int(nil), tail...)
-	lo, hi := c.Range(s.lo, s.hi)
-	out[c.Axis-1] = hi - lo
-	return out
+// heldOf returns the experts whose entries of a weight the share holds, or nil
+// for a weight that has none or when it holds all.
+func (s *share) heldOf(a *ir.Node) []int {
+	if s.team == nil || a.Op.Name != "weight" || !s.stacks[a.Attrs.Text("name")] || s.team.everything(s.r) {
+		return nil
+	}
+	return s.team.experts
 }
 
-// segmentsOf says which segments of a contraction a device sums: its own, or
-// in fast mode all of its share as one.
-func (p *placer) segmentsOf(n *ir.Node, r *Region, s share) ir.Attrs {
-	whole := n.Attrs.Ints("bounds")
-	if whole == nil {
-		c := r.Members[n].Args[0]
-		lo, hi := c.Range(s.lo, s.hi)
-		return n.Attrs.With("bounds", []int{0, hi - lo}).With("leaf", s.index).With("leaves", s.of)
+// sumAttrs describes the share's segments of a contraction whose input
+// features are cut as c.
+func (s *share) sumAttrs(attrs ir.Attrs, c Cut) ir.Attrs {
+	all := s.r.BoundsOf(c)
+	if s.g.Numerics.Mode == ir.Fast {
+		local := []int{0, all[s.end] - all[s.first]}
+		return attrs.With("bounds", local).With("leaf", s.index).With("leaves", s.of)
 	}
-	bounds := make([]int, 0, s.end-s.first+1)
-	for _, b := range whole[s.first : s.end+1] {
-		bounds = append(bounds, b-whole[s.first])
+	local := make([]int, 0, s.end-s.first+1)
+	for _, b := range all[s.first : s.end+1] {
+		local = append(local, b-all[s.first])
 	}
-	return n.Attrs.With("bounds", bounds).With("leaf", s.first).With("leaves", len(whole)-1)
+	return attrs.With("bounds", local).With("leaf", s.first).With("leaves", s.r.Leaves())
 }
 
-// partOf returns a device's part of an operand: its own shard, a slice of a
-// weight, or a slice of a value that it has whole.
-func (p *placer) partOf(a, n *ir.Node, c Cut, s share, to spot) *ir.Node {
-	if c.IsWhole() {
-		return p.get(a, n, to.device, to.group)
-	}
-	if v, ok := p.cut[at{a, to.device}]; ok && p.regions[a] == p.regions[n] {
+// partAttrs says how the attributes of an op change when it computes the units
+// lo to hi-1 of its result. Ops without an entry keep theirs.
+var partAttrs = map[string]func(a ir.Attrs, m Member, lo, hi int) ir.Attrs{
+	"reshape": func(a ir.Attrs, m Member, lo, hi int) ir.Attrs {
+		first, end := m.Result.Range(lo, hi)
+		tail := slices.Clone(a.Ints("tail"))
+		tail[m.Result.Axis-1] = end - first
+		return a.With("tail", tail)
+	},
+	"attention": func(a ir.Attrs, m Member, lo, hi int) ir.Attrs {
+		query, _ := m.Result.Range(lo, hi)
+		kv, _ := m.Args[1].Range(lo, hi)
+		return a.With("q_first", query).With("kv_first", kv)
+	},
+}
+
+// part is the entries lo to hi-1 of an axis.
+type part struct{ axis, lo, hi int }
+
+// noPart is all of a value.
+var noPart = part{axis: -1}
+
+type pieceKey struct {
+	v *ir.Node
+	part
+}
+
+// piece returns a part of a value on the value's device.
+func (p *placer) piece(v *ir.Node, at part) *ir.Node {
+	if p.err != nil || v.Type.Shape[at.axis].N == at.hi-at.lo {
 		return v
 	}
-	lo, hi := c.Range(s.lo, s.hi)
-	if a.Op.Name == "weight" {
-		return p.add("weight", a, spot{to.device, -1}, sliceWeight(a, c.Axis, lo, hi))
+	key := pieceKey{v, at}
+	if n := p.pieces[key]; n != nil {
+		return n
 	}
-	v := p.get(a, n, to.device, to.group)
-	if v == nil {
-		return nil
+	n := p.add(ir.Op("slice"), p.now, v.Group, v.Device, sliceAttrs(at.axis, at.lo, at.hi, 1), v)
+	if p.err == nil {
+		n.Name = ""
+		p.pieces[key] = n
 	}
-	return p.add("slice", n, spot{to.device, v.Group}, sliceAttrs(c.Axis, lo, hi, 1), v)
+	return n
 }
 
-// sliceWeight is the attributes of a weight of which a device holds the
-// entries lo to hi-1 along an axis.
-func sliceWeight(w *ir.Node, axis, lo, hi int) ir.Attrs {
-	shape := append([]int(nil), w.Attrs.Ints("shape")...)
-	slice := w.Attrs.Sets("slice")
-	if slice == nil {
-		for _, d := range shape {
-			slice = append(slice, []int{0, d})
+type weightKey struct {
+	name   string
+	device int
+	part
+	experts string
+}
+
+// weight returns a weight on a device: a part of one axis, and of the experts
+// those listed, or all.
+func (p *placer) weight(n *ir.Node, device int, at part, experts []int) *ir.Node {
+	name := n.Attrs.Text("name")
+	shape := slices.Clone(n.Attrs.Ints("shape"))
+	if at != noPart && shape[at.axis] == at.hi-at.lo {
+		at = noPart
+	}
+	key := weightKey{name, device, at, fmt.Sprint(experts)}
+	if w := p.weights[key]; w != nil {
+		return w
+	}
+	attrs := n.Attrs
+	if at != noPart {
+		slice := make([][]int, len(shape))
+		for i, d := range shape {
+			slice[i] = []int{0, d}
 		}
+		slice[at.axis] = []int{at.lo, at.hi}
+		shape[at.axis] = at.hi - at.lo
+		attrs = attrs.With("slice", slice)
 	}
-	slice = append([][]int(nil), slice...)
-	slice[axis] = []int{lo, hi}
-	shape[axis] = hi - lo
-	return w.Attrs.With("slice", slice).With("shape", shape)
-}
-
-// reduce adds up the partial sums of a closing contraction on every device of
-// the token group.
-func (p *placer) reduce(n *ir.Node, shares []share, devices []int, group int) {
-	parts := make([]*ir.Node, len(shares))
-	for i, s := range shares {
-		parts[i] = p.cut[at{n, s.device}]
+	if experts != nil {
+		shape[0] = len(experts)
+		attrs = attrs.With("experts", experts)
 	}
-	attrs := p.sumAttrs(parts)
-	for _, d := range devices {
-		p.keep(n, d, p.add("all_reduce", n, spot{d, group}, attrs, parts...))
-	}
-}
-
-// sumAttrs lists the subtrees of parts and numbers the collective. In fast
-// mode each part is a leaf of its own, in the order of devices.
-func (p *placer) sumAttrs(parts []*ir.Node) ir.Attrs {
-	if p.err != nil {
-		return nil
-	}
-	var sets [][]int
-	leaves := len(parts)
-	for i, v := range parts {
-		spans := []tree.Span{{Lo: i, Hi: i + 1}}
-		switch v.Op.Name {
-		case "matmul_nodes", "expert_matmul_nodes":
-			spans, leaves = v.LocalSpans(), v.Attrs.Int("leaves", 0)
-		case "combine_nodes":
-			spans, leaves = v.ExpertSpans(), v.Attrs.Int("total", 0)
-		}
-		var flat []int
-		for _, s := range spans {
-			flat = append(flat, s.Lo, s.Hi)
-		}
-		sets = append(sets, flat)
-	}
-	return p.channel(ir.MakeAttrs(ir.Attr{Name: "spans", Value: sets}, ir.Attr{Name: "leaves", Value: leaves}))
-}
-
-// gather joins the shards of a value on every device of the token group.
-func (p *placer) gather(n *ir.Node, axis int, shares []share, devices []int) {
-	shards := make([]*ir.Node, len(shares))
-	for i, s := range shares {
-		shards[i] = p.cut[at{n, s.device}]
-	}
-	if p.err != nil {
-		return
-	}
-	attrs := p.channel(ir.MakeAttrs(ir.Attr{Name: "axis", Value: axis}))
-	for _, d := range devices {
-		p.keep(n, d, p.add("all_gather", n, spot{d, shards[0].Group}, attrs, shards...))
-	}
+	w := p.add(n.Op, n, everywhere, device, attrs.With("shape", shape))
+	p.weights[key] = w
+	return w
 }

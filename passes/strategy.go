@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -18,10 +19,12 @@ type Strategy struct {
 	Doc  string
 }
 
-// Strategies is the strategy table. Factors may be multiplied: "pp2tp2".
+// Strategies is the strategy table. Factors may be multiplied: "pp2tp2" has
+// two stages, each on two devices. Devices are numbered with the stages
+// outermost, then token groups, then sets of experts, then shares.
 var Strategies = [...]Strategy{
 	{"tp", "tensor parallel: attention heads, feed-forward features and every expert's features are split"},
-	{"ep", "expert parallel: whole experts on devices; attention and dense parts are split as in tp"},
+	{"ep", "expert parallel: whole experts on devices; attention and dense parts, and models without experts, are split as in tp"},
 	{"pp", "pipeline parallel: runs of layers on devices"},
 	{"dp", "data parallel: copies of the whole model, each for its own sequences"},
 	{"adp", "attention data parallel: attention and dense parts as in dp, experts spread over all devices"},
@@ -46,14 +49,14 @@ func (e *PlacementError) Error() string {
 // degrees are the factors of a strategy.
 type degrees struct{ pp, dp, adp, tp, ep int }
 
-var factor = regexp.MustCompile(`^(tp|ep|pp|dp|adp)(\d*)`)
+var factor = regexp.MustCompile(`^(tp|ep|pp|dp|adp)(\d{0,4})`)
 
 // parseStrategy reads factors; one without a degree takes what the others
 // leave of the devices.
 func parseStrategy(name string, devices int) (degrees, error) {
 	given := map[string]int{}
 	open := ""
-	for rest := name; rest != ""; {
+	for rest := name; rest != "" || name == ""; {
 		m := factor.FindStringSubmatch(rest)
 		if m == nil {
 			return degrees{}, unknownStrategy(name)
@@ -110,97 +113,125 @@ func fill(name string, given map[string]int, open string, devices int) (degrees,
 
 // Named writes the placement of a named strategy for a logical graph.
 func Named(g *ir.Graph, name string, devices int) (*placement.Placement, error) {
+	return NamedFor(Summarise(g), name, devices)
+}
+
+// NamedFor writes the placement of a named strategy for a model.
+func NamedFor(m placement.Summary, name string, devices int) (*placement.Placement, error) {
 	d, err := parseStrategy(name, devices)
 	if err != nil {
 		return nil, err
 	}
-	b := &strategist{name: name, degrees: d, segments: max(1, g.Numerics.Segments), total: totals(g)}
-	if err := b.check(g); err != nil {
+	b := &strategist{name: name, degrees: d, model: m}
+	if err := b.check(); err != nil {
 		return nil, err
 	}
-	p := &placement.Placement{Devices: devices, Strategy: name, Segments: b.segments}
-	for l := range g.Layers {
-		p.Layers = append(p.Layers, b.layer(l*d.pp/max(1, g.Layers), b.total[l]))
+	p := &placement.Placement{Devices: devices, Strategy: name, Segments: m.Segments}
+	for l := range m.Layers {
+		p.Layers = append(p.Layers, b.layer(l*d.pp/len(m.Layers), m.Layers[l]))
 	}
-	if g.Layers == 0 {
-		return nil, &PlacementError{Strategy: name, What: "places layers, and the model has none", Remedy: "describe the layers with a loop"}
-	}
-	p.Embed = b.ends(p.Layers[0].Groups)
-	p.Head = b.ends(p.Layers[len(p.Layers)-1].Groups)
+	p.Embed = b.splits(p.Layers[0].Groups, m.Embed)
+	p.Head = b.splits(p.Layers[len(p.Layers)-1].Groups, m.Head)
 	return p, nil
 }
 
-// totals returns the number of routed experts of each layer.
-func totals(g *ir.Graph) []int {
-	t := make([]int, g.Layers)
-	for _, n := range g.Nodes {
-		if n.Op.Name == "combine" && n.Layer >= 0 {
-			t[n.Layer] = n.Attrs.Int("total", 0)
+// FromFile writes the placement of a file: a whole placement, or an expert map
+// on top of a strategy.
+func FromFile(m placement.Summary, file string, text []byte, devices int) (*placement.Placement, error) {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(text, &keys) == nil && keys["layers"] != nil {
+		p, err := placement.Parse(file, text)
+		if err != nil {
+			return nil, err
 		}
+		if p.Devices != devices {
+			return nil, &PlacementError{Strategy: file, What: "is for another number of devices", Need: strconv.Itoa(p.Devices), Have: strconv.Itoa(devices), Remedy: fmt.Sprintf("use --gpus %d", p.Devices)}
+		}
+		return p, p.Check(m)
 	}
-	return t
+	homes, err := placement.ParseMap(file, text)
+	if err != nil {
+		return nil, err
+	}
+	p, err := NamedFor(m, homes.Strategy, devices)
+	if err != nil {
+		return nil, err
+	}
+	if err := homes.Apply(p); err != nil {
+		return nil, err
+	}
+	return p, p.Check(m)
 }
 
+// strategist writes the placement of a strategy.
 type strategist struct {
 	degrees
-	name     string
-	segments int
-	total    []int // experts of each layer
+	name  string
+	model placement.Summary
 }
+
+// width is the devices of a token group of a stage.
+func (b *strategist) width() int { return b.tp * b.ep }
 
 // check refuses degrees that leave devices without work.
-func (b *strategist) check(g *ir.Graph) error {
-	if b.pp > g.Layers {
-		return &PlacementError{Strategy: b.name, What: "has more stages than layers", Need: fmt.Sprintf("%d layers", b.pp), Have: strconv.Itoa(g.Layers), Remedy: fmt.Sprintf("use pp1 to pp%d", g.Layers)}
+func (b *strategist) check() error {
+	layers := len(b.model.Layers)
+	if layers == 0 {
+		return &PlacementError{Strategy: b.name, What: "places layers, and the model has none", Remedy: "describe the layers with a loop"}
 	}
-	if width := b.tp * b.ep; width > b.segments {
-		return &PlacementError{Strategy: b.name, What: "splits contractions into more parts than they have segments", Need: strconv.Itoa(width), Have: strconv.Itoa(b.segments), Remedy: fmt.Sprintf("use degrees up to %d, or --segments %d", b.segments, width)}
+	if b.pp > layers {
+		return &PlacementError{Strategy: b.name, What: "has more stages than the model has layers", Need: strconv.Itoa(b.pp), Have: strconv.Itoa(layers), Remedy: "degrees of pp that work: " + upTo(layers)}
 	}
-	for _, e := range b.total {
-		if n := b.ep * b.adp; e > 0 && n > e {
-			return &PlacementError{Strategy: b.name, What: "spreads experts over more devices than there are experts", Need: strconv.Itoa(n), Have: strconv.Itoa(e), Remedy: fmt.Sprintf("use degrees up to %d", e)}
+	for i, l := range b.model.Layers {
+		for _, part := range []struct {
+			name          string
+			degree, parts int
+			factor        string
+		}{
+			{"attention", b.width(), l.Attention, "tp and ep together"},
+			{"dense feed-forward part", b.width(), l.Dense, "tp and ep together"},
+			{"feed-forward part of each expert", b.tp, l.Inner, "tp"},
+			{"routed experts", b.ep * b.adp, l.Experts, "ep and adp together"},
+		} {
+			if part.parts > 0 && part.degree > part.parts {
+				return b.tooFine(i, part.name, part.factor, part.degree, part.parts)
+			}
 		}
-	}
-	return b.narrowest(g)
-}
-
-// narrowest refuses splits finer than a region's units.
-func (b *strategist) narrowest(g *ir.Graph) error {
-	for _, r := range FindRegions(g) {
-		width := b.tp * b.ep
-		if r.Kind == Experts {
-			width = b.tp
-		}
-		if r.Kind == Embedding || r.Kind == Head || r.Units < 2 || width <= r.Leaves() {
-			continue
-		}
-		return &PlacementError{Strategy: b.name, What: fmt.Sprintf("splits the %s part of layer %d too finely", r.Kind, r.Layer), Need: fmt.Sprintf("%d segments", width), Have: strconv.Itoa(r.Leaves()), Remedy: "degrees that work: " + upTo(r.Leaves())}
 	}
 	return nil
 }
 
+func (b *strategist) tooFine(layer int, what, factor string, need, have int) error {
+	e := &PlacementError{Strategy: b.name, What: fmt.Sprintf("divides the %s of layer %d further than possible", what, layer),
+		Need: fmt.Sprintf("%d parts", need), Have: strconv.Itoa(have), Remedy: "degrees of " + factor + " that work: " + upTo(have)}
+	if have == b.model.Segments {
+		e.Remedy += fmt.Sprintf(", or --segments %d", need)
+	}
+	return e
+}
+
 func upTo(n int) string {
-	var list []string
-	for i := 1; i <= n; i++ {
-		list = append(list, strconv.Itoa(i))
+	list := make([]string, min(n, 16))
+	for i := range list {
+		list[i] = strconv.Itoa(i + 1)
+	}
+	if n > len(list) {
+		list = append(list, "...", strconv.Itoa(n))
 	}
 	return strings.Join(list, ", ")
 }
 
 // layer places a layer of a stage.
-func (b *strategist) layer(stage, experts int) placement.Layer {
+func (b *strategist) layer(stage int, m placement.LayerSummary) placement.Layer {
 	groups := max(b.dp, b.adp)
-	width := b.tp * b.ep // devices of a group
-	first := stage * groups * width
+	first := stage * groups * b.width()
 	var l placement.Layer
 	for g := range groups {
-		devices := consecutive(first+g*width, width)
-		l.Groups = append(l.Groups, devices)
-		l.Attention = append(l.Attention, b.split(devices))
-		l.Dense = append(l.Dense, b.split(devices))
+		l.Groups = append(l.Groups, consecutive(first+g*b.width(), b.width()))
 	}
-	for e := range experts {
-		l.Experts = append(l.Experts, b.expert(e, experts, l.Groups))
+	l.Attention, l.Dense = b.splits(l.Groups, m.Attention), b.splits(l.Groups, m.Dense)
+	for e := range m.Experts {
+		l.Experts = append(l.Experts, b.expert(e, m, l.Groups))
 	}
 	return l
 }
@@ -213,40 +244,46 @@ func consecutive(first, n int) []int {
 	return list
 }
 
-// split divides the segments as evenly as possible.
-func (b *strategist) split(devices []int) placement.Split {
+// splits divides a part over the devices of each group.
+func (b *strategist) splits(groups [][]int, leaves int) []placement.Split {
+	var list []placement.Split
+	for _, devices := range groups {
+		list = append(list, b.split(devices, leaves))
+	}
+	return list
+}
+
+// split divides a part with that many leaves as evenly as possible, in runs of
+// the segments that placements count in: 8 leaves over 3 devices are 3, 3, 2.
+func (b *strategist) split(devices []int, leaves int) placement.Split {
+	if leaves < len(devices) {
+		leaves = b.model.Segments // the part is not there, or small: any split will do
+	}
+	start := func(i int) int { // the first segment of which the leaf is not before share i's first
+		first := (i*leaves + len(devices) - 1) / len(devices)
+		return (first*b.model.Segments + leaves - 1) / leaves
+	}
 	var s placement.Split
 	for i, d := range devices {
-		s = append(s, placement.Share{Device: d, Lo: i * b.segments / len(devices), Hi: (i + 1) * b.segments / len(devices)})
+		if start(i) < start(i+1) {
+			s = append(s, placement.Share{Device: d, Lo: start(i), Hi: start(i + 1)})
+		}
 	}
 	return s
 }
 
-// expert gives an expert its home, in every group for dp, in one for adp.
-func (b *strategist) expert(e, total int, groups [][]int) placement.Expert {
+// expert gives an expert its home: the set of devices that its number falls to
+// when the experts are dealt out in runs, in every group for dp, among all
+// groups for adp.
+func (b *strategist) expert(e int, m placement.LayerSummary, groups [][]int) placement.Expert {
 	if b.adp > 1 {
-		all := slices.Concat(groups...)
-		parts := b.adp * b.ep
-		return placement.Expert{b.split(chunk(all, e*parts/total, parts))}
+		groups = [][]int{slices.Concat(groups...)}
 	}
+	sets := b.ep * b.adp
 	var homes placement.Expert
 	for _, devices := range groups {
-		homes = append(homes, b.split(chunk(devices, e*b.ep/total, b.ep)))
+		set := e * sets / m.Experts
+		homes = append(homes, b.split(devices[set*b.tp:(set+1)*b.tp], m.Inner))
 	}
 	return homes
-}
-
-// chunk returns part i of n equal parts of a list.
-func chunk(list []int, i, n int) []int {
-	size := len(list) / n
-	return list[i*size : (i+1)*size]
-}
-
-// ends splits the embedding and the head over each group.
-func (b *strategist) ends(groups [][]int) []placement.Split {
-	var list []placement.Split
-	for _, devices := range groups {
-		list = append(list, b.split(devices))
-	}
-	return list
 }
