@@ -40,7 +40,7 @@ var layers = map[string][]string{
 	"runtime/kv":          {},
 	"runtime/sample":      {},
 	"runtime/tokenizer":   {"runtime/tokenizer/strictjson"},
-	"runtime/chat":        {},
+	"runtime/chat":        {"runtime/tokenizer/strictjson"},
 	"runtime/checkpoint":  {},
 	"runtime/weights":     {"planner/plan", "ir/arith"},
 	"runtime/host":        {"planner/plan", "ir/arith", "runtime/step", "runtime/weights"},

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
+	"moec/compiler"
 	"moec/planner/plan"
 	"moec/runtime/checkpoint"
 	"moec/runtime/tokenizer"
@@ -135,8 +137,7 @@ func matchPart(path string, w plan.Weight, part plan.Part, layer int, files *che
 		if !ok {
 			return otherModel(path, files, fmt.Sprintf("tensor %s", key), "none")
 		}
-		d, known := storedType(info.DType)
-		if !known || d != w.DType || !sameShape(part.Source.Stored, info.Shape) {
+		if d := compiler.StoredType(info.DType); d != w.DType || !sameShape(part.Source.Stored, info.Shape) {
 			return otherModel(path, files, fmt.Sprintf("%s as %s %v", key, w.DType, part.Source.Stored), fmt.Sprintf("%s %v", strings.ToLower(info.DType), info.Shape))
 		}
 	}
@@ -155,6 +156,35 @@ func sameShape(a []int, b []int64) bool {
 		if int64(a[i]) != b[i] {
 			return false
 		}
+	}
+	return true
+}
+
+// matchBindings compares the settings that a plan was made with, where they
+// came from config.json, with the checkpoint's.
+func matchBindings(path string, p *plan.Plan, files *checkpoint.Checkpoint) error {
+	for _, b := range p.Model.Bindings {
+		v, ok := files.Config().Lookup(b.From)
+		if !ok || v.IsNull() {
+			continue // not from config.json, or spelled otherwise there
+		}
+		if !sameSetting(b.Value, v) {
+			return otherModel(path, files, fmt.Sprintf("%s = %s", b.From, b.Value), v.String())
+		}
+	}
+	return nil
+}
+
+// sameSetting compares numbers and truth values; others (names of types,
+// lists) show in the tensors.
+func sameSetting(value string, v checkpoint.Value) bool {
+	if have, ok := v.Float(); ok {
+		need, err := strconv.ParseFloat(value, 64)
+		return err != nil || need == have
+	}
+	if have, ok := v.Bool(); ok {
+		need, err := strconv.ParseBool(value)
+		return err != nil || need == have
 	}
 	return true
 }

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"moec/compiler"
+	"moec/dsl"
+	"moec/ir/diag"
+	"moec/ir/machine"
+	"moec/passes"
+	"moec/planner/plan"
+	"moec/runtime/checkpoint"
+)
+
+func isDiagnostics(err error) bool {
+	var list diag.List
+	return errors.As(err, &list)
+}
+
+func checkCommand(a *app) *cobra.Command {
+	var f compileFlags
+	c := &cobra.Command{Use: "check FILE.moe...", Short: "look for errors in descriptions", Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var all diag.List
+			for _, path := range args {
+				list, err := a.checkFile(path, &f)
+				if err != nil {
+					return err
+				}
+				all = append(all, list...)
+			}
+			return fail(exitDescription, all.Err())
+		}}
+	c.Flags().StringVar(&f.checkpoint, "checkpoint", "", "also compare with this Hugging Face directory")
+	c.Flags().StringArrayVar(&f.set, "set", nil, "name=value: give a setting another value")
+	return c
+}
+
+// checkFile builds a description and says what it describes.
+func (a *app) checkFile(path string, f *compileFlags) (diag.List, error) {
+	src, err := readSource(path)
+	if err != nil {
+		return nil, err
+	}
+	env, done, err := f.env()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	file, list := dsl.Parse(path, src)
+	if len(list) > 0 {
+		return list, nil
+	}
+	m, list := dsl.Build(file, env)
+	if len(list) > 0 {
+		return list, nil
+	}
+	d := compiler.Describe(m.Graph)
+	if a.json {
+		return nil, a.printJSON(map[string]any{"file": path, "model": d, "bindings": m.Bindings})
+	}
+	return nil, a.printf("%s: %s, %s parameters, %s a token, %d layers\n", path, d.Name, plan.Count(d.Params), plan.Count(d.Active), d.Layers)
+}
+
+func fmtCommand(a *app) *cobra.Command {
+	var list, stdout bool
+	c := &cobra.Command{Use: "fmt FILE.moe...", Short: "lay descriptions out in the one style", Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			for _, path := range args {
+				if err := a.format(path, list, stdout); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+	c.Flags().BoolVarP(&list, "list", "l", false, "only list files whose layout differs")
+	c.Flags().BoolVar(&stdout, "stdout", false, "print instead of writing the file")
+	return c
+}
+
+func (a *app) format(path string, list, stdout bool) error {
+	src, err := readSource(path)
+	if err != nil {
+		return err
+	}
+	text, problems := dsl.Format(path, src)
+	if len(problems) > 0 {
+		return fail(exitDescription, problems.Err())
+	}
+	switch {
+	case stdout:
+		_, err = a.out.Write(text)
+		return err
+	case bytes.Equal(src, text):
+		return nil
+	case a.json:
+		err = a.printJSON(map[string]any{"file": path, "changed": true})
+	default:
+		err = a.printf("%s\n", path)
+	}
+	if err != nil || list {
+		return err
+	}
+	return replaceFile(path, text)
+}
+
+// replaceFile writes a file so that it holds the old text or the new one.
+func replaceFile(path string, text []byte) error {
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, text, 0o644); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func checkpointCommand(a *app) *cobra.Command {
+	var examine int64
+	c := &cobra.Command{Use: "checkpoint DIR", Short: "say what is in a Hugging Face directory, and whether it is sound", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			r := checkpoint.Check(c.Context(), args[0], examine)
+			if a.json {
+				if err := a.printJSON(r); err != nil {
+					return err
+				}
+			} else if err := a.printf("%s", r); err != nil {
+				return err
+			}
+			if r.Sound() {
+				return nil
+			}
+			return fail(exitCheckpoint, r.Problems)
+		}}
+	c.Flags().Int64Var(&examine, "examine", checkpoint.DefaultExamined, "read the values of tensors of up to this many bytes in all, and warn of those that are not finite")
+	return c
+}
+
+func strategiesCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "strategies", Short: "list the words for ways to place a model", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			for _, s := range passes.Strategies {
+				if a.json {
+					if err := a.printJSON(map[string]string{"name": s.Name, "doc": s.Doc}); err != nil {
+						return err
+					}
+					continue
+				}
+				if err := a.printf("%-5s %s\n", s.Name, s.Doc); err != nil {
+					return err
+				}
+			}
+			if a.json {
+				return nil
+			}
+			return a.printf("Each may have a degree, and degrees multiply: tp4, tp2ep2, pp2tp2. One may be left open.\n")
+		}}
+}
+
+func machinesCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "machines [NAME|FILE]", Short: "list the machines that plans can be made for, or print one", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				m, err := machine.Lookup(args[0])
+				if err != nil {
+					return fail(exitPlacement, err)
+				}
+				return a.printJSON(m)
+			}
+			list, err := machine.Known()
+			if err != nil {
+				return err
+			}
+			for _, m := range list {
+				if a.json {
+					err = a.printJSON(m)
+				} else {
+					err = a.printf("%-8s %d x %-9s %s\n", m.Name, m.Devices, plan.Bytes(m.Device.Memory.Value), m.Doc)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+}
