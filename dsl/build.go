@@ -2,6 +2,7 @@ package dsl
 
 import (
 	"fmt"
+	"slices"
 
 	"moec/ir"
 	"moec/ir/diag"
@@ -38,12 +39,19 @@ type Binding struct {
 	From  string `json:"from"` // "default", "set", or the key of config.json
 }
 
+// What Binding.From says besides keys.
+const (
+	fromDefault = "default"
+	fromSet     = "set"
+)
+
 // Limits of a model, far above the largest in use.
 const (
 	maxExtent = 1 << 30   // as in ir/tensor
 	maxTurns  = 4096      // of one loop
-	maxNodes  = 1 << 19   // of a graph
-	maxSteps  = 1 << 22   // expressions evaluated
+	maxNodes  = 1 << 17   // of a graph
+	maxSteps  = 1 << 20   // expressions evaluated
+	maxWrong  = 1 << 9    // errors, of which only the first are shown
 	maxCalls  = 32        // blocks inside blocks
 	maxList   = 1 << 12   // entries of a list
 	maxFloats = 1 << 16   // entries of a table
@@ -86,7 +94,7 @@ type builder struct {
 	inputs  map[string]*ir.Node
 	weights map[string]*weightEntry
 	absent  missing
-	misfits map[diag.Pos]int
+	misfits map[diag.Pos]bool // declarations with a tensor that does not fit
 	caches  map[string]bool
 	layers  map[int]bool
 }
@@ -94,7 +102,7 @@ type builder struct {
 func newBuilder(f *File, env Env) *builder {
 	return &builder{
 		file: f, env: env, graph: ir.NewGraph(f.Model), layer: -1,
-		inputs: map[string]*ir.Node{}, weights: map[string]*weightEntry{}, misfits: map[diag.Pos]int{},
+		inputs: map[string]*ir.Node{}, weights: map[string]*weightEntry{}, misfits: map[diag.Pos]bool{},
 		caches: map[string]bool{}, layers: map[int]bool{},
 	}
 }
@@ -127,6 +135,8 @@ func (b *builder) step(at diag.Pos) bool {
 		b.stop(at, "the description takes more than %d steps to evaluate", maxSteps)
 	case len(b.graph.Nodes) > maxNodes:
 		b.stop(at, "the model has more than %d operations", maxNodes)
+	case len(b.list) > maxWrong:
+		b.stopped = true
 	}
 	return !b.stopped
 }
@@ -209,8 +219,37 @@ func (f *frame) statement(st *statement) {
 
 func (f *frame) require(r *requireStmt) {
 	if ok, known := f.condition(r.Cond); known && !ok {
-		f.errorf(place(r.Pos), len("require"), "%s (%s is not true)", unquote(r.Reason), textOf(r.Cond.tree))
+		d := diag.Diagnostic{Pos: place(r.Pos), Width: len("require"), Message: fmt.Sprintf("%s: %s is not true", unquote(r.Reason), textOf(r.Cond.tree))}
+		f.noted(f.boundFrom(d, r.Cond.tree))
 	}
+}
+
+// boundFrom adds notes that say what settings an expression names and where
+// their values are from.
+func (f *frame) boundFrom(d diag.Diagnostic, n node) diag.Diagnostic {
+	eachNode(n, func(n node) {
+		name, ok := n.(nameNode)
+		if !ok {
+			return
+		}
+		for _, b := range f.bindings {
+			if b.Name == name.name {
+				d = d.Noted(diag.Pos{}, "%s is %s, from %s", b.Name, b.Value, sourceText(b.From))
+			}
+		}
+	})
+	return d
+}
+
+// sourceText names where a setting's value is from.
+func sourceText(from string) string {
+	switch from {
+	case fromDefault:
+		return "the description's default"
+	case fromSet:
+		return "what was set"
+	}
+	return "config.json: " + from
 }
 
 // condition evaluates an expression that must be true or false.
@@ -284,8 +323,8 @@ func (f *frame) bounds(s *forStmt) (first, end int64, ok bool) {
 	if !ok {
 		return 0, 0, false
 	}
-	if first < 0 || end-first > maxTurns || end > maxInt {
-		f.errorf(s.First.tree.pos(), 1, "a loop from %d to %d; loops count from 0 or more and have at most %d turns", first, end, maxTurns)
+	if first < 0 || end < first || end-first > maxTurns {
+		f.errorf(s.First.tree.pos(), 1, "a loop from %d to %d; loops count up from 0 or more and have at most %d turns", first, end, maxTurns)
 		return 0, 0, false
 	}
 	return first, end, true
@@ -317,55 +356,76 @@ func (f *frame) wholeNumber(n node, what string) (int64, bool) {
 
 // bind gives a name to a value.
 func (f *frame) bind(s *bindStmt) {
-	v := f.eval(s.Value.tree)
-	f.vars[s.Name.Text] = f.named(v, s.Name, s.Type, fmt.Sprintf("value %s", s.Name.Text))
+	n := s.Name
+	f.vars[n.Text] = f.named(f.eval(s.Value.tree), naming{n.Text, s.Type, place(n.Pos), len(n.Text), origin{"value " + n.Text, place(n.Pos)}})
+}
+
+// naming is what gives a name to a value: a statement, or a parameter.
+type naming struct {
+	name  string
+	typ   *typeRef // nil: any
+	at    diag.Pos // what to blame when the type does not fit
+	width int
+	from  origin // of the value from here on
 }
 
 // named checks a value against the type written after its name and rounds it
 // as a value with a name.
-func (f *frame) named(v value, n name, t *typeRef, what string) value {
+func (f *frame) named(v value, n naming) value {
 	x, isTensor := v.(*tensorValue)
 	if !isTensor {
-		return f.plainTyped(v, n, t)
+		return f.plainTyped(v, n)
 	}
-	want := f.typeOf(t)
+	want := f.typeOf(n.typ)
 	if !want.ok {
 		return poison{}
 	}
 	if want.kind != "" {
-		return f.errorf(place(n.Pos), len(n.Text), "%s is declared as a %s and is %s", n.Text, want.kind, x)
+		return f.mistyped(n, "a "+want.kind, x.String(), x)
 	}
-	if want.shaped && !f.fits(x, want.shape, place(n.Pos), n.Text) {
-		return poison{}
+	if want.shaped && !sameShape(x.shape, want.shape) {
+		return f.mistyped(n, want.shape.String(), x.shape.String(), x)
 	}
-	y := *f.rounded(x, want.dtype, place(n.Pos))
+	y := *f.rounded(x, want.dtype, n.at)
 	if want.shaped {
 		y.shape = want.shape // in the author's words
 	}
 	y.loose = false
-	y.origin = origin{what, place(n.Pos)}
+	y.origin = n.from
 	if y.node.Name == "" && !y.weight {
-		y.node.Name = n.Text
+		y.node.Name = n.name
 	}
 	return &y
 }
 
 // plainTyped checks a value that is known when compiling against its type.
-func (f *frame) plainTyped(v value, n name, t *typeRef) value {
-	if _, bad := v.(poison); bad || t == nil {
+func (f *frame) plainTyped(v value, n naming) value {
+	if _, bad := v.(poison); bad || n.typ == nil {
 		return v
 	}
-	if t.Kind == "" {
+	kind := n.typ.Kind
+	if kind == "" {
 		if v == nil {
 			return v // none stands for a tensor that is not there
 		}
-		return f.errorf(place(n.Pos), len(n.Text), "%s is declared as a tensor and is %s", n.Text, kindOf(v))
+		return f.mistyped(n, "a tensor", show(v))
 	}
-	if !kinds[t.Kind].holds(v) {
-		return f.errorf(place(n.Pos), len(n.Text), "%s is declared as a %s, %s, and is %s", n.Text, t.Kind, kinds[t.Kind].want, show(v))
+	if !kinds[kind].holds(v) {
+		return f.mistyped(n, "a "+kind+", "+kinds[kind].want+",", show(v))
 	}
 	return v
 }
+
+// mistyped reports a value that is not of the declared type.
+func (f *frame) mistyped(n naming, want, have string, values ...*tensorValue) value {
+	d := diag.Diagnostic{Pos: n.at, Width: n.width, Message: fmt.Sprintf("%s is declared as %s and is %s", n.name, want, have)}
+	if n.from.at != n.at {
+		d = d.Noted(n.from.at, "%s", n.from.what)
+	}
+	return f.noted(f.about(d, values...))
+}
+
+func sameShape(a, b shape) bool { return slices.EqualFunc(a, b, extent.same) }
 
 // wanted is a type as written.
 type wanted struct {
@@ -437,23 +497,10 @@ func (f *frame) extent(n node) (extent, bool) {
 		return extent{}, false
 	}
 	if i < 1 || i > maxExtent {
-		f.errorf(n.pos(), 1, "extent %s is %d; extents are 1 to %d", textOf(n), i, maxExtent)
+		f.errorf(n.pos(), 1, "extent %s; extents are 1 to %d", extent{n: int(i), text: textOf(n)}, maxExtent)
 		return extent{}, false
 	}
 	return extent{n: int(i), text: textOf(n)}, true
-}
-
-// fits compares a value with the extents that it is declared to have.
-func (f *frame) fits(x *tensorValue, want shape, at diag.Pos, what string) bool {
-	ok := len(x.shape) == len(want)
-	for i := 0; ok && i < len(want); i++ {
-		ok = x.shape[i].same(want[i])
-	}
-	if !ok {
-		f.noted(f.about(diag.Diagnostic{Pos: at, Width: len(what),
-			Message: fmt.Sprintf("%s is declared as %s and is %s", what, want, x.shape)}, x))
-	}
-	return ok
 }
 
 // about adds notes that say where values come from.
@@ -480,8 +527,9 @@ func (f *frame) returned(s *returnStmt) value {
 	if !want.ok {
 		return poison{}
 	}
-	if want.shaped && !f.fits(x, want.shape, place(s.Pos), "return") {
-		return poison{}
+	if want.shaped && !sameShape(x.shape, want.shape) {
+		d := diag.Diagnostic{Pos: place(s.Pos), Width: len("return"), Message: fmt.Sprintf("block %s is declared to return %s and returns %s", f.block.name, want.shape, x.shape)}
+		return f.noted(f.about(d, x))
 	}
 	y := *f.rounded(x, want.dtype, place(s.Pos))
 	y.loose = false

@@ -1,7 +1,9 @@
 package dsl
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"moec/ir/diag"
 )
@@ -60,6 +62,8 @@ func (f *frame) listValue(n listNode) value {
 			bad = poison{}
 		case *tensorValue:
 			return f.errorf(x.pos(), 1, "a list holds values known when compiling, no tensors; join tensors with concat")
+		case []value:
+			return f.errorf(x.pos(), 1, "a list holds no lists")
 		}
 	}
 	if bad != nil {
@@ -195,6 +199,7 @@ func (f *frame) wholeArithmetic(n binaryNode, a, b int64) value {
 	case "/":
 		if a%b != 0 {
 			d := diag.Diagnostic{Pos: n.pos(), Width: 1, Message: textOf(n) + ": " + show(a) + " is not a multiple of " + show(b)}
+			d = f.boundFrom(d, n)
 			return f.noted(d.Noted(diag.Pos{}, "// divides whole numbers and drops the rest; for a real result, make one side real, as in 2.0"))
 		}
 		r = a / b
@@ -349,10 +354,10 @@ func (f *frame) callBlock(c blockCall) value {
 // passArgs evaluates arguments in f and gives them to the parameters of g.
 func (f *frame) passArgs(g *frame, c blockCall) bool {
 	params := c.block.Params
-	given := make(map[string]value, len(params))
+	given := make(map[string]argument, len(params))
 	next := 0
 	if c.routed != nil {
-		given[params[0].Name.Text] = c.routed
+		given[params[0].Name.Text] = argument{c.routed, nil}
 		next = 1
 	}
 	for _, a := range c.args {
@@ -361,19 +366,24 @@ func (f *frame) passArgs(g *frame, c blockCall) bool {
 			name = params[next].Name.Text
 			next++
 		}
-		given[name] = f.eval(a.x)
-		if c.routed != nil {
-			if t, ok := given[name].(*tensorValue); ok && !t.weight {
-				f.errorf(a.at, 1, "route passes the tokens themselves; other arguments are weights or known when compiling")
-				return false
-			}
+		v := f.eval(a.x)
+		if t, ok := v.(*tensorValue); ok && !t.weight && c.routed != nil {
+			f.errorf(a.x.pos(), 1, "route passes the tokens themselves; other arguments are weights or known when compiling")
+			return false
 		}
+		given[name] = argument{v, a.x}
 	}
+	// Extents of tensors may name parameters that are known when compiling.
 	good := true
-	for _, p := range params {
-		v := g.named(given[p.Name.Text], p.Name, p.Type, "parameter "+p.Name.Text+" of "+g.block.name)
-		g.vars[p.Name.Text] = v
-		if _, bad := v.(poison); bad {
+	tensorsLast := slices.Clone(params)
+	slices.SortStableFunc(tensorsLast, func(a, b *param) int { return cmp.Compare(b.Type.kind(), a.Type.kind()) })
+	for _, p := range tensorsLast {
+		a, n := given[p.Name.Text], naming{p.Name.Text, p.Type, c.at, 1, origin{"parameter " + p.Name.Text + " of " + g.block.name, place(p.Name.Pos)}}
+		if a.node != nil {
+			n.at = a.node.pos()
+		}
+		g.vars[p.Name.Text] = g.named(a.value, n)
+		if _, bad := g.vars[p.Name.Text].(poison); bad {
 			good = false
 		}
 	}

@@ -33,9 +33,9 @@ func Format(file string, src []byte) ([]byte, diag.List) {
 func sameTokens(a, b []lexer.Token) bool {
 	said := func(list []lexer.Token) []string {
 		var out []string
-		for _, t := range list {
+		for i, t := range list {
 			switch {
-			case t.Type == tNewline, t.Value == ";" && t.Type != tString:
+			case t.Type == tNewline, t.Value == ";" && t.Type != tString, idleComma(list, i):
 			case t.Type == tComment:
 				out = append(out, comment(t.Value))
 			default:
@@ -45,6 +45,11 @@ func sameTokens(a, b []lexer.Token) bool {
 		return out
 	}
 	return slices.Equal(said(a), said(b))
+}
+
+// idleComma reports whether token i is a comma right before a closing bracket.
+func idleComma(list []lexer.Token, i int) bool {
+	return list[i].Value == "," && i+1 < len(list) && (list[i+1].Value == ")" || list[i+1].Value == "]")
 }
 
 // comment puts a space between # and what follows.
@@ -116,6 +121,7 @@ func (f *formatter) rows() {
 			if !f.elseFollows(i + 1) {
 				f.endBefore(i)
 			}
+		case idleComma(f.tokens, i):
 		default:
 			f.add(t)
 		}

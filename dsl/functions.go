@@ -238,9 +238,9 @@ func (c *invocation) flag(name string, def bool) bool {
 }
 
 // atLeast checks a number.
-func (c *invocation) atLeast(name string, have, least float64) {
+func (c *invocation) atLeast(name string, have, least int) {
 	if !c.bad && have < least {
-		c.failf("%s is %s, want at least %s", name, show(have), show(least))
+		c.failf("%s is %d, want at least %d", name, have, least)
 	}
 }
 

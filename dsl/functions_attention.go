@@ -35,7 +35,7 @@ func runRope(c *invocation) value {
 		return c.failAbout([]*tensorValue{x}, "%d frequencies turn %d entries, a head of x has %s", len(t.values), 2*len(t.values), x.shape.last())
 	}
 	if t.node == nil {
-		t.node = c.constant(t.values, []int{len(t.values)}, c.at)
+		t.node = c.constant(t.values, c.at)
 	}
 	positions := c.input("positions", c.at)
 	if t.node == nil || positions == nil {
@@ -58,7 +58,7 @@ func runAttend(c *invocation) value {
 	attrs := []ir.Attr{attr("scale", c.real("scale", 0)), attr("group", q.shape[1].n/k.shape[1].n), attr("chunk", chunkRows)}
 	window := c.int("window", 0)
 	if c.given("window") {
-		c.atLeast("window", float64(window), 1)
+		c.atLeast("window", window, 1)
 		attrs = append(attrs, attr("window", window))
 	}
 	if c.given("softcap") {

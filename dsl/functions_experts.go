@@ -80,7 +80,7 @@ func runRoute(c *invocation) value {
 	case c.expert != nil || x.slots:
 		return c.failf("experts do not route to experts")
 	case !weights.shape[1].same(chosen.shape[1]):
-		return c.failAbout([]*tensorValue{weights, chosen}, "there are %s weights for %s choices", weights.shape[1], chosen.shape[1])
+		return c.failAbout([]*tensorValue{weights, chosen}, "%s and %s for each token", countOf(weights.shape[1].n, "weight"), countOf(chosen.shape[1].n, "choice"))
 	case experts < 1 || experts > maxExpert:
 		return c.failf("%d experts, want 1 to %d", experts, maxExpert)
 	case chosen.among > 0 && experts != chosen.among:

@@ -432,7 +432,7 @@ func runBroadcast(c *invocation) value {
 		return poison{}
 	}
 	axis := c.axis(len(x.shape), 0)
-	c.atLeast("n", float64(n), 1)
+	c.atLeast("n", n, 1)
 	switch {
 	case c.bad:
 		return poison{}

@@ -102,6 +102,10 @@ func (f *frame) under(outer []string, at *scopes, experts bool) ([]string, bool)
 	var out []string
 	for _, o := range outer {
 		for _, k := range keys {
+			if len(o)+len(k) > maxText {
+				f.errorf(place(at.Pos), 2, "the keys below begin with %d letters, at most %d", len(o)+len(k), maxText)
+				return nil, false
+			}
 			out = append(out, joinKey(o, k))
 		}
 	}

@@ -74,6 +74,7 @@ func lex(file string, src []byte) ([]lexer.Token, diag.List) {
 		return nil, list
 	}
 	var tokens []lexer.Token
+	bad := 0 // the last line with a character that fits nowhere
 	for {
 		t, err := scanner.Next()
 		if err != nil {
@@ -82,7 +83,12 @@ func lex(file string, src []byte) ([]lexer.Token, diag.List) {
 		}
 		if t.Type != tSpace {
 			tokens = append(tokens, t)
-			checkToken(t, &list)
+			if t.Type != tBad || t.Pos.Line != bad {
+				checkToken(t, &list)
+			}
+			if t.Type == tBad {
+				bad = t.Pos.Line
+			}
 		}
 		if t.EOF() {
 			return tokens, list

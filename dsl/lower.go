@@ -35,24 +35,25 @@ func (f *frame) input(name string, at diag.Pos) *ir.Node {
 	if n := f.inputs[name]; n != nil {
 		return n
 	}
-	layer, block := f.layer, f.block
-	f.layer, f.block = -1, blockName{}
-	n := f.add("input", ir.MakeAttrs(attr("name", name)), at)
-	f.layer, f.block = layer, block
+	n := f.addOutside("input", ir.MakeAttrs(attr("name", name)), at)
 	if n != nil {
 		f.inputs[name] = n
 	}
 	return n
 }
 
-// constant returns a table of the graph. Tables are outside the layers, since
-// layers share them.
-func (f *frame) constant(values []float32, shape []int, at diag.Pos) *ir.Node {
-	layer := f.layer
-	f.layer = -1
-	n := f.add("const", ir.MakeAttrs(attr("shape", shape), attr("values", values)), at)
-	f.layer = layer
+// addOutside appends an operation that layers and blocks share.
+func (f *frame) addOutside(op string, attrs ir.Attrs, at diag.Pos) *ir.Node {
+	layer, block := f.layer, f.block
+	f.layer, f.block = -1, blockName{}
+	n := f.add(op, attrs, at)
+	f.layer, f.block = layer, block
 	return n
+}
+
+// constant returns a table of the graph.
+func (f *frame) constant(values []float32, at diag.Pos) *ir.Node {
+	return f.addOutside("const", ir.MakeAttrs(attr("shape", []int{len(values)}), attr("values", values)), at)
 }
 
 // scalar returns a number as a value of the graph.

@@ -2,6 +2,8 @@ package dsl
 
 import (
 	"errors"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -108,10 +110,9 @@ func (p *lineParser) orElse(last, st *statement) *statement {
 
 // statement parses the tokens of one line.
 func (p *lineParser) statement(l *line) *statement {
-	for _, t := range l.tokens {
-		if t.Type == tBad {
-			return nil // reported by lex
-		}
+	isBad := func(t lexer.Token) bool { return t.Type == tBad }
+	if l.broken || slices.ContainsFunc(l.tokens, isBad) {
+		return nil // reported already
 	}
 	end := lexer.Position{Filename: l.end.File, Line: l.end.Line, Column: l.end.Col}
 	tokens, err := lexer.Upgrade(&tokenList{tokens: l.tokens, end: end})
@@ -195,6 +196,36 @@ func (st *statement) expressions(visit func(*expr)) {
 	}
 }
 
+// types returns the types that a statement declares.
+func (st *statement) types() []*typeRef {
+	var list []*typeRef
+	add := func(t *typeRef) {
+		if t != nil {
+			list = append(list, t)
+		}
+	}
+	switch {
+	case st.Block != nil:
+		for _, p := range st.Block.Params {
+			add(p.Type)
+		}
+		add(st.Block.Result)
+	case st.Weight != nil:
+		add(st.Weight.Type)
+	case st.Bind != nil:
+		add(st.Bind.Type)
+	}
+	return list
+}
+
+// kind returns what kind of setting a type is, "" for tensors and any type.
+func (t *typeRef) kind() string {
+	if t == nil {
+		return ""
+	}
+	return t.Kind
+}
+
 // dims returns the extents of a type, which may be nil.
 func (t *typeRef) dims() []*expr {
 	switch {
@@ -267,7 +298,12 @@ func explain(l *line, err error) diag.Diagnostic {
 		d.Message = "a statement cannot begin with " + what
 	case first.Type == tIdent && len(l.tokens) > 1 && t == l.tokens[1] && (t.Type == tIdent || t.Type == tString || t.Type == tKeyword):
 		d.Pos, d.Width = place(first.Pos), len(first.Value)
-		d.Message = first.Value + " begins no statement" + didYouMean(first.Value, statementWords()) + "; a value gets a name by NAME = VALUE"
+		d.Message = first.Value + " begins no statement"
+		if close := didYouMean(first.Value, statementWords()); close != "" {
+			d.Message += close
+		} else {
+			d.Message += "; a value gets a name by NAME = VALUE"
+		}
 	case t.Type == tKeyword && strings.Contains(due, "expected Name"):
 		d.Message = t.Value + " is a word of the language and cannot be a name"
 	case strings.Contains(due, "expected Base"):
@@ -278,11 +314,16 @@ func explain(l *line, err error) diag.Diagnostic {
 		d.Message = `a comma or ] is due where ` + what + " stands"
 	case t.EOF():
 		d.Message = "the statement ends too early" + form
+	case dueMark.MatchString(due):
+		d.Message = dueMark.FindStringSubmatch(due)[1] + " is due where " + what + " stands" + form
 	default:
 		d.Message = what + " does not fit here" + form
 	}
 	return d
 }
+
+// dueMark finds the mark that the grammar expects, if it is a single one.
+var dueMark = regexp.MustCompile(`expected "([=:(\[])"`)
 
 func statementWords() []string {
 	words := strings.Split("size count real flag text list type", " ")

@@ -71,13 +71,14 @@ func declared(list []*statement, into names) {
 func (r *resolver) body(list []*statement, seen names, within *blockStmt) {
 	for _, st := range list {
 		r.standing(st, within)
-		st.expressions(func(e *expr) { r.expr(e.tree, seen, within) })
-		switch {
-		case st.Block != nil:
+		if st.Block != nil {
 			if within == nil {
 				r.block(st)
 			}
 			continue
+		}
+		r.uses(st, seen, within)
+		switch {
 		case st.Setting != nil:
 			r.setting(st.Setting, seen)
 		case st.For != nil:
@@ -113,7 +114,18 @@ func (r *resolver) block(st *statement) {
 		}
 		params[n.Text], seen[n.Text] = place(n.Pos), place(n.Pos)
 	}
+	r.uses(st, seen, st.Block)
 	r.body(st.body, seen, st.Block)
+}
+
+// uses checks the names that a statement uses, its body left out.
+func (r *resolver) uses(st *statement, seen names, within *blockStmt) {
+	st.expressions(func(e *expr) { r.expr(e.tree, seen, within) })
+	for _, t := range st.types() {
+		if t.DType != nil {
+			r.use(nameNode{at(place(t.DType.Pos)), t.DType.Text}, seen, within)
+		}
+	}
 }
 
 // standing checks that a statement may stand where it does.
@@ -151,7 +163,7 @@ func (r *resolver) expr(n node, seen names, within *blockStmt) {
 		case nameNode:
 			r.use(n, seen, within)
 		case callNode:
-			r.call(n, within)
+			r.call(n)
 		}
 	})
 }
@@ -173,11 +185,11 @@ func (r *resolver) use(n nameNode, seen names, within *blockStmt) {
 		r.list.Addf(at, w, "%s is a function; call it: %s(...)", n.name, n.name)
 		return
 	}
-	r.list.Addf(at, w, "no %s is declared%s", n.name, didYouMean(n.name, append(seen.all(), tokensName, expertName)))
+	r.list.Addf(at, w, "%s is not declared%s", n.name, didYouMean(n.name, append(seen.all(), tokensName, expertName)))
 }
 
 // call checks the name and the arguments of a call.
-func (r *resolver) call(n callNode, within *blockStmt) {
+func (r *resolver) call(n callNode) {
 	if b := r.f.functions[n.name]; b != nil {
 		r.builtin(n, b)
 	} else if st := r.f.blocks[n.name]; st != nil {

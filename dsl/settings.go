@@ -84,11 +84,7 @@ func (f *frame) setting(s *settingStmt) value {
 	at, w := place(s.Name.Pos), len(s.Name.Text)
 	k := kinds[s.Kind]
 	if v = converted(s.Kind, v); !k.holds(v) && !(v == nil && s.Optional) {
-		source := from
-		if from != "default" && from != "set" {
-			source = "config.json: " + from
-		}
-		d := diag.Diagnostic{Pos: at, Width: w, Message: fmt.Sprintf("%s %s is %s (%s), want %s", s.Kind, s.Name.Text, show(v), source, k.want)}
+		d := diag.Diagnostic{Pos: at, Width: w, Message: fmt.Sprintf("%s %s is %s, from %s; want %s", s.Kind, s.Name.Text, show(v), sourceText(from), k.want)}
 		if v == nil {
 			d = d.Noted(diag.Pos{}, "write %s? %s = ... if none makes sense", s.Kind, s.Name.Text)
 		}
@@ -101,12 +97,12 @@ func (f *frame) setting(s *settingStmt) value {
 // chosen returns the value of a setting and where it is from.
 func (f *frame) chosen(s *settingStmt) (value, string) {
 	if text, ok := f.env.Set[s.Name.Text]; ok {
-		return f.override(s, text), "set"
+		return f.override(s, text), fromSet
 	}
 	if v, key, ok := f.configured(s); ok {
 		return v, key
 	}
-	return f.eval(s.Default.tree), "default"
+	return f.eval(s.Default.tree), fromDefault
 }
 
 // configured looks the keys up. Null counts as absent, unless the setting may
@@ -121,20 +117,18 @@ func (f *frame) configured(s *settingStmt) (v value, key string, ok bool) {
 		if !ok || raw == nil && !s.Optional {
 			continue
 		}
-		v, ok := fromConfig(raw, 0)
+		v, ok := fromConfig(raw)
 		if !ok {
-			return f.errorf(place(p.Pos), len(key), "config.json: %s is an object or a list that is too long, want %s", key, kinds[s.Kind].want), key, true
+			return f.errorf(place(p.Pos), len(key), "config.json: %s is not a number, a text, true, false or a list of these; want %s", key, kinds[s.Kind].want), key, true
 		}
 		return v, key, true
 	}
 	return nil, "", false
 }
 
-// maxListDepth is how many lists may be inside each other in config.json.
-const maxListDepth = 4
-
-// fromConfig converts a value of config.json.
-func fromConfig(raw any, depth int) (value, bool) {
+// fromConfig converts a value of config.json. Objects, lists of lists and
+// numbers out of range are not read.
+func fromConfig(raw any) (value, bool) {
 	switch raw := raw.(type) {
 	case nil, bool, string:
 		return raw, true
@@ -143,15 +137,16 @@ func fromConfig(raw any, depth int) (value, bool) {
 	case float64:
 		return raw, finite(raw)
 	case []any:
-		if len(raw) > maxList || depth == maxListDepth {
+		if len(raw) > maxList {
 			return nil, false
 		}
 		list := make([]value, len(raw))
 		for i, x := range raw {
-			var ok bool
-			if list[i], ok = fromConfig(x, depth+1); !ok {
+			v, ok := fromConfig(x)
+			if _, nested := v.([]value); nested || !ok {
 				return nil, false
 			}
+			list[i] = v
 		}
 		return list, true
 	}
@@ -189,13 +184,32 @@ func (f *frame) override(s *settingStmt, text string) value {
 	if len(list) > 0 || len(statements) != 1 || statements[0].Bind == nil {
 		return f.errorf(place(s.Name.Pos), len(s.Name.Text), "set %s: %q is not %s", s.Name.Text, shorten(text), kinds[s.Kind].want)
 	}
-	before := len(f.list)
 	tree := statements[0].Bind.Value.tree
-	v := f.eval(tree)
-	for i := before; i < len(f.list); i++ {
-		f.list[i].Pos = place(s.Name.Pos) // the text has no file
-		f.list[i].Message = name + ": " + f.list[i].Message
+	if _, isType := tree.(nameNode); isType || plainTree(tree) {
+		if v := f.quietly(tree); v != (poison{}) {
+			return v
+		}
 	}
+	return f.errorf(place(s.Name.Pos), len(s.Name.Text), "set %s: %q is not %s", s.Name.Text, shorten(text), kinds[s.Kind].want)
+}
+
+// plainTree reports whether an expression has neither names nor calls.
+func plainTree(tree node) bool {
+	plain := true
+	eachNode(tree, func(n node) {
+		switch n.(type) {
+		case nameNode, callNode:
+			plain = false
+		}
+	})
+	return plain
+}
+
+// quietly evaluates without a report of errors.
+func (f *frame) quietly(tree node) value {
+	list := f.list
+	v := f.eval(tree)
+	f.list = list
 	return v
 }
 
@@ -228,11 +242,11 @@ func (f *frame) expect(s *expectStmt) {
 		if !ok || raw == nil {
 			continue
 		}
-		have, ok := fromConfig(raw, 0)
+		have, ok := fromConfig(raw)
 		if ok && slices.ContainsFunc(values, func(v value) bool { return equal(v, have) }) {
 			continue
 		}
-		text := "an object"
+		text := "something else"
 		if ok {
 			text = show(have)
 		}

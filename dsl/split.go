@@ -13,6 +13,7 @@ import (
 type line struct {
 	tokens []lexer.Token
 	braced bool
+	broken bool // a bracket does not fit, which has been reported
 	body   []*line
 	end    diag.Pos // just past the tokens
 }
@@ -82,7 +83,9 @@ func (s *splitter) topLevelInside() bool {
 // line reads one statement and its body.
 func (s *splitter) line() *line {
 	l := &line{}
+	errors := len(s.list)
 	l.tokens = s.header()
+	l.broken = len(s.list) > errors
 	last := l.tokens
 	if len(last) > 0 {
 		t := last[len(last)-1]
@@ -224,10 +227,28 @@ func (s *splitter) resumes() bool {
 // continues reports whether a statement goes on after the newline at hand.
 func (s *splitter) continues(tokens []lexer.Token) bool {
 	if len(tokens) > 0 && goesOn(tokens[len(tokens)-1]) {
-		return true
+		return !s.resumes()
 	}
 	t := s.next()
-	return !t.EOF() && comesAfter[t.Value] && t.Type != tString
+	if t.Value == "else" {
+		return unanswered(tokens)
+	}
+	return comesAfter[t.Value] && t.Type != tString
+}
+
+// unanswered reports whether an if among the tokens lacks its else.
+func unanswered(tokens []lexer.Token) bool {
+	n := 0
+	for _, t := range tokens {
+		switch {
+		case t.Type != tKeyword:
+		case t.Value == "if":
+			n++
+		case t.Value == "else":
+			n--
+		}
+	}
+	return n > 0
 }
 
 // goesOn reports whether a statement cannot end with t.

@@ -189,6 +189,9 @@ func (g grower) base(b *base) node {
 	case b.Int != nil:
 		n, err := strconv.ParseInt(*b.Int, 10, 64)
 		if err != nil || n > maxInt {
+			if len(*b.Int) > maxNumber {
+				return literal{at: here, value: poison{}} // reported by lex
+			}
 			return g.errorf(b.Pos, len(*b.Int), "%s is above %d, the largest whole number", shorten(*b.Int), int64(maxInt))
 		}
 		return literal{here, n, *b.Int}

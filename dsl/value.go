@@ -3,6 +3,7 @@ package dsl
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -234,15 +235,7 @@ func equal(a, b value) bool {
 	}
 	if la, ok := a.([]value); ok {
 		lb, ok := b.([]value)
-		if !ok || len(la) != len(lb) {
-			return false
-		}
-		for i := range la {
-			if !equal(la[i], lb[i]) {
-				return false
-			}
-		}
-		return true
+		return ok && slices.EqualFunc(la, lb, equal)
 	}
 	return plain(a) && plain(b) && a == b
 }

@@ -186,7 +186,8 @@ func (f *frame) stored(src *source, shape shape) ([]int, bool) {
 			out = append(out, own[0])
 			own = own[1:]
 		case isExpert(item):
-			return out, true // reported by axes
+			f.errorf(place(item.Pos), len(expertName), "expert is only known in a block that route goes through")
+			return nil, false
 		default:
 			f.errorf(place(item.Pos), 1, "the extents of the stored tensor are needed here; write them after the index: of [EXTENT, ...]")
 			return nil, false
@@ -220,7 +221,7 @@ func isExpert(item *indexItem) bool {
 func (f *frame) axes(src *source, stored []int) ([]ir.Axis, bool) {
 	items := src.Index.Items
 	if len(items) != len(stored) {
-		f.errorf(place(src.Index.Pos), 1, "the index has %s, the stored tensor %v has %d", countAxes(len(items)), stored, len(stored))
+		f.errorf(place(src.Index.Pos), 1, "the index has %s, the stored tensor %s has %d", countAxes(len(items)), intsText(stored), len(stored))
 		return nil, false
 	}
 	var out []ir.Axis
@@ -231,13 +232,13 @@ func (f *frame) axes(src *source, stored []int) ([]ir.Axis, bool) {
 				return nil, false
 			}
 			if stored[i] != f.expert.total {
-				f.errorf(place(item.Pos), len(expertName), "axis %d of the stored tensor %v has %d entries for %d experts", i, stored, stored[i], f.expert.total)
+				f.errorf(place(item.Pos), len(expertName), "axis %d of the stored tensor %s has %d entries for %d experts", i, intsText(stored), stored[i], f.expert.total)
 				return nil, false
 			}
 			out = append(out, ir.Axis{Expert: true})
 			continue
 		}
-		lo, hi, step, ok := f.span(partOf(item), stored[i], func() string { return fmt.Sprintf("axis %d of the stored tensor %v", i, stored) })
+		lo, hi, step, ok := f.span(partOf(item), stored[i], func() string { return fmt.Sprintf("axis %d of the stored tensor %s", i, intsText(stored)) })
 		if !ok {
 			return nil, false
 		}
@@ -266,10 +267,30 @@ func (f *frame) span(p indexPart, n int, what func() string) (lo, hi, step int, 
 		return 0, 0, 0, false
 	}
 	if first < 0 || end > int64(n) || first >= end || by < 1 || by > int64(n) {
-		f.errorf(p.at, 1, "[%d:%d:%d] is not a part of %s, whose entries are 0 to %d", first, end, by, what(), n-1)
+		f.errorf(p.at, 1, "%s is not a part of %s, whose entries are 0 to %d", partText(p, first, end, by), what(), n-1)
 		return 0, 0, 0, false
 	}
 	return int(first), int(end), int(by), true
+}
+
+// partText prints a part as it may be written.
+func partText(p indexPart, lo, hi, step int64) string {
+	switch {
+	case p.one != nil:
+		return fmt.Sprint(lo)
+	case step == 1:
+		return fmt.Sprintf("%d:%d", lo, hi)
+	}
+	return fmt.Sprintf("%d:%d:%d", lo, hi, step)
+}
+
+// intsText prints extents as in a description.
+func intsText(list []int) string {
+	words := make([]string, len(list))
+	for i, n := range list {
+		words[i] = strconv.Itoa(n)
+	}
+	return "[" + strings.Join(words, ", ") + "]"
 }
 
 // gives checks that a view has the extents of the weight, apart from extents
@@ -289,7 +310,7 @@ func (f *frame) gives(s *weightStmt, src *source, v ir.Source, want shape) bool 
 		return true
 	}
 	d := diag.Diagnostic{Pos: place(src.Pos), Width: len(src.Key),
-		Message: fmt.Sprintf("weight %s is declared as %s, this part of the stored tensor %v has %v", s.Name.Text, want, v.Stored, have)}
+		Message: fmt.Sprintf("weight %s is declared as %s, this part of the stored tensor %s is %s", s.Name.Text, want, intsText(v.Stored), intsText(have))}
 	if n := len(have); n == 2 && len(want) == 2 && have[0] == want[1].n && have[1] == want[0].n {
 		d = d.Noted(diag.Pos{}, "it fits the other way round; write transposed at the end")
 	}
@@ -366,7 +387,7 @@ func mismatch(d tensor.DType, have []int, wantType tensor.DType, want []int) str
 	case !d.Float():
 		return "is stored as " + d.String() + ", want bf16, f16 or f32"
 	case !slices.Equal(have, want):
-		return fmt.Sprintf("has shape %v, the description needs %v", have, want)
+		return fmt.Sprintf("is %s, the description needs %s", intsText(have), intsText(want))
 	case d != wantType:
 		return fmt.Sprintf("is stored as %s and the same weight of expert 0 as %s", d, wantType)
 	}
@@ -375,8 +396,8 @@ func mismatch(d tensor.DType, have []int, wantType tensor.DType, want []int) str
 
 // misfit reports a tensor that does not fit, the first for each declaration.
 func (f *frame) misfit(d diag.Diagnostic) {
-	f.misfits[d.Pos]++
-	if f.misfits[d.Pos] == 1 {
+	if !f.misfits[d.Pos] {
+		f.misfits[d.Pos] = true
 		f.noted(d)
 	}
 }
