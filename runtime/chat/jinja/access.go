@@ -230,40 +230,31 @@ func (r *run) slice(of Value, parts [3]Value) (Value, error) {
 	if u, ok := of.(*undefined); ok {
 		return nil, u.err()
 	}
-	var runes []rune
-	var items []Value
-	s, isText := text(of)
-	list, isList := sequence(of)
-	switch sp, isSpan := of.(*span); {
-	case isText:
-		if err := r.charge(4 * len(s)); err != nil {
-			return nil, err
-		}
-		runes = []rune(s)
-	case isList:
-		items = list
-	case isSpan:
-		items = sp.items()
-	default:
-		return missing(of, Str("slice")), nil
+	if s, ok := text(of); ok {
+		return r.sliceText(of, s, parts)
 	}
-	places, err := slicePlaces(len(runes)+len(items), parts)
+	items, ok := sequence(of)
+	if s, isSpan := of.(*span); isSpan {
+		items, ok = s.items(), true
+	}
+	if !ok {
+		return nil, errorf(TypeError, "'%s' object is not subscriptable", of.typeName())
+	}
+	b, err := sliceBounds(len(items), parts)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.charge(len(places) * valueSize); err != nil {
-		return nil, err
-	}
-	if isText {
-		out := make([]rune, len(places))
-		for i, at := range places {
-			out[i] = runes[at]
+	var out []Value
+	if b.step == 1 {
+		out = items[b.start:b.stop:b.stop]
+	} else {
+		if err := r.charge(b.count * valueSize); err != nil {
+			return nil, err
 		}
-		return retext(of, string(out)), nil
-	}
-	out := make([]Value, len(places))
-	for i, at := range places {
-		out[i] = items[at]
+		out = make([]Value, b.count)
+		for i := range out {
+			out[i] = items[b.start+i*b.step]
+		}
 	}
 	if _, ok := of.(*Tuple); ok {
 		return &Tuple{Items: out}, nil
@@ -271,8 +262,46 @@ func (r *run) slice(of Value, parts [3]Value) (Value, error) {
 	return &List{Items: out}, nil
 }
 
-// slicePlaces returns the places that a slice of n elements takes.
-func slicePlaces(n int, parts [3]Value) ([]int, error) {
+func (r *run) sliceText(of Value, s string, parts [3]Value) (Value, error) {
+	b, err := sliceBounds(runeCount(s), parts)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.chargeSearch(len(s)); err != nil {
+		return nil, err
+	}
+	if b.step == 1 {
+		begin := bytesOf(s, b.start)
+		return retext(of, s[begin:begin+bytesOf(s[begin:], b.count)]), nil
+	}
+	if err := r.charge(4 * (len(s) + b.count)); err != nil {
+		return nil, err
+	}
+	runes := []rune(s)
+	out := make([]rune, b.count)
+	for i := range out {
+		out[i] = runes[b.start+i*b.step]
+	}
+	return retext(of, string(out)), nil
+}
+
+// bytesOf returns the length in bytes of the first n characters of s.
+func bytesOf(s string, n int) int {
+	for i := range s {
+		if n == 0 {
+			return i
+		}
+		n--
+	}
+	return len(s)
+}
+
+// bounds is a slice of a sequence: count elements from start on, step apart. For
+// a step of 1, stop is where it ends.
+type bounds struct{ start, stop, step, count int }
+
+// sliceBounds applies a slice to a sequence of n elements.
+func sliceBounds(n int, parts [3]Value) (bounds, error) {
 	var given [3]int
 	var has [3]bool
 	for i, part := range parts {
@@ -280,25 +309,24 @@ func slicePlaces(n int, parts [3]Value) ([]int, error) {
 			continue
 		}
 		if !isInteger(part) {
-			return nil, errorf(TypeError, "slice indices must be integers or None")
+			return bounds{}, errorf(TypeError, "slice indices must be integers or None")
 		}
 		v, _ := toInt(part)
 		given[i], has[i] = int(max(min(v, 1<<40), -1<<40)), true
 	}
-	step := 1
+	b := bounds{start: 0, stop: n, step: 1}
+	low, high := 0, n // for places that are given
 	if has[2] {
-		step = given[2]
+		b.step = given[2]
 	}
-	if step == 0 {
-		return nil, errorf(ValueError, "slice step cannot be zero")
+	if b.step == 0 {
+		return bounds{}, errorf(ValueError, "slice step cannot be zero")
 	}
-	low, high := 0, n // bounds of a place that is given
-	start, stop := 0, n
-	if step < 0 {
+	if b.step < 0 {
 		low, high = -1, n-1
-		start, stop = n-1, -1
+		b.start, b.stop = n-1, -1
 	}
-	for i, to := range []*int{&start, &stop} {
+	for i, to := range []*int{&b.start, &b.stop} {
 		if has[i] {
 			at := given[i]
 			if at < 0 {
@@ -307,9 +335,9 @@ func slicePlaces(n int, parts [3]Value) ([]int, error) {
 			*to = min(max(at, low), high)
 		}
 	}
-	var places []int
-	for at := start; step > 0 && at < stop || step < 0 && at > stop; at += step {
-		places = append(places, at)
+	b.count = (&span{int64(b.start), int64(b.stop), int64(b.step)}).len()
+	if b.step == 1 {
+		b.stop = max(b.start, b.stop)
 	}
-	return places, nil
+	return b, nil
 }

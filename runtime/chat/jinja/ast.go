@@ -92,10 +92,14 @@ type callArgs struct {
 // The statements.
 type (
 	textStmt  struct{ text string }
-	printStmt struct{ of expr }
+	printStmt struct {
+		of   expr
+		line int
+	}
 	block     []stmt
 	ifStmt    struct {
 		tests []expr // of if and each elif
+		lines []int  // where they are
 		then  []block
 		other block
 	}

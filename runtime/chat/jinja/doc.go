@@ -10,7 +10,10 @@
 // Limits, so that a hostile template costs bounded time and memory.
 package jinja
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // ErrorKind is the kind of an Error, named as the Python exception is.
 type ErrorKind string
@@ -22,6 +25,7 @@ const (
 	RuntimeError  ErrorKind = "TemplateRuntimeError"
 	Undefinedness ErrorKind = "UndefinedError"
 	TypeError     ErrorKind = "TypeError"
+	AttributeFail ErrorKind = "AttributeError"
 	ValueError    ErrorKind = "ValueError"
 	KeyError      ErrorKind = "KeyError"
 	IndexError    ErrorKind = "IndexError"
@@ -51,7 +55,7 @@ func errorf(kind ErrorKind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
-// Limits bounds what rendering may cost.
+// Limits bounds what rendering may cost. A limit that is 0 is DefaultLimits'.
 type Limits struct {
 	Steps  int // expressions and statements evaluated
 	Output int // bytes of text printed
@@ -59,5 +63,15 @@ type Limits struct {
 	Depth  int // macro calls and recursive loops inside each other
 }
 
+// filled returns the limits with those of DefaultLimits where there is none.
+func (l Limits) filled() Limits {
+	return Limits{
+		Steps:  cmp.Or(l.Steps, DefaultLimits.Steps),
+		Output: cmp.Or(l.Output, DefaultLimits.Output),
+		Memory: cmp.Or(l.Memory, DefaultLimits.Memory),
+		Depth:  cmp.Or(l.Depth, DefaultLimits.Depth),
+	}
+}
+
 // DefaultLimits is far beyond what chats of a million tokens need.
-var DefaultLimits = Limits{Steps: 20_000_000, Output: 32 << 20, Memory: 512 << 20, Depth: 64}
+var DefaultLimits = Limits{Steps: 10_000_000, Output: 32 << 20, Memory: 512 << 20, Depth: 64}

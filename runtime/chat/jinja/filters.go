@@ -38,25 +38,25 @@ var filterTable = map[string]builtin{
 	"upper":       asText(upper),
 	"wordcount":   takes(value).by(filterWordCount),
 
-	"batch":      takes(value, need("linecount"), option("fill_with", None{})).by(filterBatch),
+	"batch":      lazily(takes(value, need("linecount"), option("fill_with", None{})).by(filterBatch)),
 	"dictsort":   takes(value, option("case_sensitive", Bool(false)), option("by", Str("key")), option("reverse", Bool(false))).by(filterDictSort),
 	"first":      takes(value).by(filterFirst),
 	"groupby":    takes(value, need("attribute"), option("default", None{}), option("case_sensitive", Bool(false))).by(filterGroupBy),
-	"items":      takes(value).by(filterItems),
+	"items":      lazily(takes(value).by(filterItems)),
 	"last":       takes(value).by(filterLast),
 	"list":       takes(value).by(filterList),
-	"map":        {raw: filterMap},
+	"map":        lazily(builtin{raw: filterMap}),
 	"max":        takes(value, option("case_sensitive", Bool(false)), option("attribute", None{})).by(filterMax),
 	"min":        takes(value, option("case_sensitive", Bool(false)), option("attribute", None{})).by(filterMin),
-	"reject":     {raw: choose{keep: false}.filter},
-	"rejectattr": {raw: choose{keep: false, attribute: true}.filter},
+	"reject":     lazily(builtin{raw: choose{keep: false}.filter}),
+	"rejectattr": lazily(builtin{raw: choose{keep: false, attribute: true}.filter}),
 	"reverse":    takes(value).by(filterReverse),
-	"select":     {raw: choose{keep: true}.filter},
-	"selectattr": {raw: choose{keep: true, attribute: true}.filter},
-	"slice":      takes(value, need("slices"), option("fill_with", None{})).by(filterSlice),
+	"select":     lazily(builtin{raw: choose{keep: true}.filter}),
+	"selectattr": lazily(builtin{raw: choose{keep: true, attribute: true}.filter}),
+	"slice":      lazily(takes(value, need("slices"), option("fill_with", None{})).by(filterSlice)),
 	"sort":       takes(value, option("reverse", Bool(false)), option("case_sensitive", Bool(false)), option("attribute", None{})).by(filterSort),
 	"sum":        takes(value, option("attribute", None{}), option("start", Int(0))).by(filterSum),
-	"unique":     takes(value, option("case_sensitive", Bool(false)), option("attribute", None{})).by(filterUnique),
+	"unique":     lazily(takes(value, option("case_sensitive", Bool(false)), option("attribute", None{})).by(filterUnique)),
 }
 
 // value begins the parameters of filters and tests.
@@ -78,8 +78,6 @@ func filterAbs(_ *run, a []Value) (Value, error) {
 	switch v := a[0].(type) {
 	case Float:
 		return Float(math.Abs(float64(v))), nil
-	case *undefined:
-		return nil, v.err()
 	}
 	n, ok := toInt(a[0])
 	if !ok {
@@ -270,6 +268,12 @@ func filterFormat(r *run, args arguments) (Value, error) {
 }
 
 func filterIndent(r *run, a []Value) (Value, error) {
+	switch v := a[0].(type) {
+	case *undefined:
+		return nil, v.err()
+	case *List:
+		return nil, errorf(AttributeFail, "'list' object has no attribute 'splitlines'")
+	}
 	s, err := wantText(a[0], "the text to indent")
 	if err != nil {
 		return nil, err
@@ -287,10 +291,10 @@ func filterIndent(r *run, a []Value) (Value, error) {
 		by = strings.Repeat(" ", width)
 	}
 	first, blank := truth(a[2]), truth(a[3])
-	list := lines(s+"\n", false)
-	if err := r.chargeTimes(len(by)+1, int64(len(list))); err != nil {
+	if err := r.chargeTimes(len(by)+partSize, int64(1+countFunc(s, isLineEnd))); err != nil {
 		return nil, err
 	}
+	list := lines(s+"\n", false)
 	for i, line := range list {
 		if i == 0 && first || i > 0 && (blank || line != "") {
 			list[i] = by + line
@@ -346,9 +350,6 @@ func filterRound(_ *run, a []Value) (Value, error) {
 	method, err := wantText(a[2], "method")
 	if err != nil {
 		return nil, err
-	}
-	if u, ok := a[0].(*undefined); ok {
-		return nil, u.err()
 	}
 	if !isNumber(a[0]) {
 		return nil, errorf(TypeError, "type %s doesn't define __round__ method", a[0].typeName())
@@ -412,10 +413,10 @@ func filterTitle(s string) string {
 	}, s)
 }
 
-func filterTruncate(_ *run, a []Value) (Value, error) {
-	s, err := wantText(a[0], "the text to truncate")
-	if err != nil {
-		return nil, err
+func filterTruncate(r *run, a []Value) (Value, error) {
+	have, ok := length(a[0])
+	if !ok {
+		return nil, errorf(TypeError, "object of type '%s' has no len()", a[0].typeName())
 	}
 	size, err := wantInt(a[1], "length")
 	if err != nil {
@@ -429,19 +430,22 @@ func filterTruncate(_ *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	runes := []rune(s)
 	keep := size - runeCount(end)
 	if keep < 0 || leeway < 0 {
 		return nil, errorf(ValueError, "length %d is too small for the end %s", size, quote(end))
 	}
-	if len(runes) <= size+leeway {
+	if have <= size+leeway {
 		return a[0], nil
 	}
-	cut := string(runes[:keep])
+	s, err := wantText(a[0], "the text to truncate")
+	if err != nil {
+		return nil, err
+	}
+	cut := s[:bytesOf(s, keep)]
 	if at := strings.LastIndexByte(cut, ' '); at >= 0 && !truth(a[2]) {
 		cut = cut[:at]
 	}
-	return retext(a[0], cut+end), nil
+	return retext(a[0], cut+end), r.charge(len(cut) + len(end))
 }
 
 func filterWordCount(r *run, a []Value) (Value, error) {
@@ -449,8 +453,13 @@ func filterWordCount(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	words := strings.FieldsFunc(s, func(c rune) bool {
-		return c != '_' && !unicode.IsLetter(c) && !unicode.IsNumber(c)
-	})
-	return Int(len(words)), r.charge(len(words) * valueSize)
+	words, inside := 0, false
+	for _, c := range s {
+		before := inside
+		inside = c == '_' || unicode.IsLetter(c) || unicode.IsNumber(c)
+		if inside && !before {
+			words++
+		}
+	}
+	return Int(words), r.chargeSearch(len(s))
 }

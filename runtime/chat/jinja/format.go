@@ -62,12 +62,25 @@ func (r *run) format(format string, values Value) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := r.charge(len(written)); err != nil {
+			return nil, err
+		}
 		out.WriteString(written)
 	}
-	if used < len(items) && named == nil {
+	if used < len(items) && !keyable(values) {
 		return nil, errorf(TypeError, "not all arguments converted during string formatting")
 	}
 	return Str(out.String()), r.charge(out.Len())
+}
+
+// keyable holds for values that Python's % takes for a mapping, and whose use it
+// does not check.
+func keyable(v Value) bool {
+	switch v.(type) {
+	case *Dict, *List, *span, *undefined:
+		return true
+	}
+	return false
 }
 
 // maxField is the widest field and the longest precision of a format.
@@ -249,6 +262,9 @@ func textFormat(r *run, args arguments) (Value, error) {
 		}
 		written, err := r.writeSpec(spec, v)
 		if err != nil {
+			return nil, err
+		}
+		if err := r.charge(len(written)); err != nil {
 			return nil, err
 		}
 		out.WriteString(written)

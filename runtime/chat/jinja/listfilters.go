@@ -110,9 +110,12 @@ func filterSort(r *run, a []Value) (Value, error) {
 }
 
 func filterDictSort(r *run, a []Value) (Value, error) {
+	if u, ok := a[0].(*undefined); ok {
+		return nil, u.err()
+	}
 	d, ok := a[0].(*Dict)
 	if !ok {
-		return nil, missing(a[0], Str("items")).err()
+		return nil, errorf(AttributeFail, "'%s' object has no attribute 'items'", a[0].typeName())
 	}
 	by, _ := text(a[2])
 	place := map[string]int{"key": 0, "value": 1}
@@ -201,7 +204,7 @@ func filterUnique(r *run, a []Value) (Value, error) {
 			out = append(out, item)
 		}
 	}
-	return &generator{out}, r.charge(4 * len(out) * valueSize)
+	return &generator{items: out}, r.charge(4 * len(out) * valueSize)
 }
 
 func filterMin(r *run, a []Value) (Value, error) { return r.extreme(a, -1) }
@@ -295,17 +298,23 @@ func filterList(r *run, a []Value) (Value, error) {
 
 func filterReverse(r *run, a []Value) (Value, error) {
 	if s, ok := text(a[0]); ok {
+		if err := r.charge(5 * len(s)); err != nil {
+			return nil, err
+		}
 		runes := []rune(s)
 		slices.Reverse(runes)
-		return retext(a[0], string(runes)), r.charge(5 * len(s))
+		return retext(a[0], string(runes)), nil
 	}
 	items, err := r.items(a[0])
 	if err != nil {
-		return nil, errorf(TypeError, "argument must be iterable")
+		return nil, errorf(FilterError, "argument must be iterable")
 	}
 	items = slices.Clone(items)
 	slices.Reverse(items)
-	return &generator{items}, r.charge(len(items) * valueSize)
+	if _, ok := a[0].(*generator); ok {
+		return &List{Items: items}, r.charge(len(items) * valueSize)
+	}
+	return &generator{items: items}, r.charge(len(items) * valueSize)
 }
 
 func filterItems(_ *run, a []Value) (Value, error) {
@@ -313,7 +322,7 @@ func filterItems(_ *run, a []Value) (Value, error) {
 	case *undefined:
 		return &generator{}, nil
 	case *Dict:
-		return &generator{v.pairs()}, nil
+		return &generator{items: v.pairs()}, nil
 	}
 	return nil, errorf(TypeError, "Can only get item pairs from a mapping.")
 }
@@ -348,7 +357,7 @@ func filterBatch(r *run, a []Value) (Value, error) {
 			return nil, err
 		}
 	}
-	return &generator{out}, nil
+	return &generator{items: out}, nil
 }
 
 func filterSlice(r *run, a []Value) (Value, error) {
@@ -380,11 +389,34 @@ func filterSlice(r *run, a []Value) (Value, error) {
 		}
 		out = append(out, &List{Items: row})
 	}
-	return &generator{out}, nil
+	return &generator{items: out}, nil
+}
+
+// lazily makes a filter give its errors when its result is used, as generators
+// do in Python. Limits hold at once.
+func lazily(b builtin) builtin {
+	fixed, raw := b.fixed, b.raw
+	if fixed != nil {
+		b.fixed = func(r *run, a []Value) (Value, error) { return r.deferred(fixed(r, a)) }
+	} else {
+		b.raw = func(r *run, args arguments) (Value, error) { return r.deferred(raw(r, args)) }
+	}
+	return b
+}
+
+func (r *run) deferred(v Value, err error) (Value, error) {
+	fault, ok := r.placed(err, 0).(*Error)
+	if !ok || fault.Kind == LimitError {
+		return v, err
+	}
+	return &generator{failed: fault}, nil
 }
 
 // filterMap applies a filter to each item or takes an attribute of each.
 func filterMap(r *run, args arguments) (Value, error) {
+	if !truth(args.positional[0]) {
+		return &generator{}, nil // whatever it is
+	}
 	items, err := r.items(args.positional[0])
 	if err != nil {
 		return nil, err
@@ -399,7 +431,7 @@ func filterMap(r *run, args arguments) (Value, error) {
 			return nil, err
 		}
 	}
-	return &generator{out}, r.charge(len(out) * valueSize)
+	return &generator{items: out}, r.charge(len(out) * valueSize)
 }
 
 func (r *run) mapping(args arguments) (func(Value) (Value, error), error) {
@@ -434,6 +466,9 @@ type choose struct {
 }
 
 func (c choose) filter(r *run, args arguments) (Value, error) {
+	if !truth(args.positional[0]) {
+		return &generator{}, nil // whatever it is
+	}
 	items, err := r.items(args.positional[0])
 	if err != nil {
 		return nil, err
@@ -462,7 +497,7 @@ func (c choose) filter(r *run, args arguments) (Value, error) {
 			out = append(out, item)
 		}
 	}
-	return &generator{out}, r.charge(len(out) * valueSize)
+	return &generator{items: out}, r.charge(len(out) * valueSize)
 }
 
 // holds applies the test that rest begins with, or asks for truth.

@@ -13,6 +13,7 @@ type loop struct {
 func (*loop) typeName() string { return "LoopContext" }
 
 func (f *forStmt) exec(r *run, s *scope) error {
+	r.line = f.line
 	over, err := f.over.eval(r, s)
 	if err != nil {
 		return err

@@ -132,7 +132,7 @@ func (p *parser) body(ends ...string) (block, error) {
 			if _, err := p.wantKind(tokenPrintEnd); err != nil {
 				return nil, err
 			}
-			body = append(body, &printStmt{value})
+			body = append(body, &printStmt{value, t.line})
 		case tokenBlockBegin:
 			if name := p.peek(); name.kind == tokenName && slices.Contains(ends, name.text) {
 				return body, nil
@@ -212,6 +212,7 @@ var refusedTags = map[string]string{
 func (p *parser) ifTag() (stmt, error) {
 	s := &ifStmt{}
 	for {
+		s.lines = append(s.lines, p.peek().line)
 		test, err := p.tupleOf((*parser).or)
 		if err != nil {
 			return nil, err

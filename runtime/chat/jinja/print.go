@@ -36,7 +36,8 @@ func brief(v Value) string {
 	p := printer{limit: 60}
 	p.repr(v)
 	if p.full {
-		return strings.ToValidUTF8(p.out.String()[:60], "") + "..."
+		s := p.out.String()
+		return strings.ToValidUTF8(s[:min(len(s), 60)], "") + "..."
 	}
 	return p.out.String()
 }
@@ -65,6 +66,11 @@ func (p *printer) repr(v Value) {
 	}
 	defer func() { p.depth-- }()
 	if p.full {
+		return
+	}
+	if s, ok := text(v); ok && len(s) > p.limit-p.out.Len() {
+		p.put(s[:max(p.limit-p.out.Len(), 0)])
+		p.full = true
 		return
 	}
 	switch v := v.(type) {

@@ -10,17 +10,14 @@ import (
 type Context struct {
 	Variables *Dict     // what the template may read; may be nil
 	Now       time.Time // what strftime_now tells; never the clock itself
-	Limits    Limits    // the zero value means DefaultLimits
+	Limits    Limits
 }
 
 // Render returns the template's text.
 func (t *Template) Render(c Context) (string, error) {
-	if c.Limits == (Limits{}) {
-		c.Limits = DefaultLimits
-	}
 	r := &run{
-		name: t.name, limits: c.Limits, now: c.Now, out: new(strings.Builder),
-		filters: filterTable, tests: testTable,
+		name: t.name, limits: c.Limits.filled(), now: c.Now, out: new(strings.Builder),
+		filters: filterTable, tests: testTable, line: 1,
 	}
 	globals := &scope{vars: make(map[string]Value)}
 	for name, f := range globalTable {
@@ -49,7 +46,7 @@ type run struct {
 	// The tables, here because filters such as map look in them themselves.
 	filters, tests map[string]builtin
 
-	line int // of the node evaluated last, for errors without a place
+	line int // of what is evaluated, for errors of nodes that do not keep theirs
 }
 
 // placed returns err with its place, if it has none.
@@ -155,6 +152,7 @@ func (b block) exec(r *run, s *scope) error {
 func (t *textStmt) exec(r *run, _ *scope) error { return r.print(t.text) }
 
 func (p *printStmt) exec(r *run, s *scope) error {
+	r.line = p.line
 	v, err := p.of.eval(r, s)
 	if err != nil {
 		return err
@@ -168,6 +166,7 @@ func (p *printStmt) exec(r *run, s *scope) error {
 
 func (i *ifStmt) exec(r *run, s *scope) error {
 	for n, test := range i.tests {
+		r.line = i.lines[n]
 		v, err := test.eval(r, s)
 		if err != nil {
 			return err
@@ -180,6 +179,7 @@ func (i *ifStmt) exec(r *run, s *scope) error {
 }
 
 func (st *setStmt) exec(r *run, s *scope) error {
+	r.line = st.line
 	v, err := st.value.eval(r, s)
 	if err != nil {
 		return err

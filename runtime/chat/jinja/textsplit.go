@@ -6,15 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// texts returns a list of texts.
-func (r *run) texts(parts []string) (Value, error) {
-	size := 0
+// texts returns a list of texts; its memory is charged already.
+func texts(parts []string) Value {
 	items := make([]Value, len(parts))
 	for i, part := range parts {
 		items[i] = Str(part)
-		size += len(part) + 2*valueSize
 	}
-	return &List{Items: items}, r.charge(size)
+	return &List{Items: items}
 }
 
 // splitArguments reads the arguments of split and rsplit. Without a separator
@@ -31,19 +29,43 @@ func splitArguments(a []Value) (s, separator string, atSpace bool, count int, er
 	return s, separator, false, count, err
 }
 
+// partSize is what a part of a text costs in a list.
+const partSize = 3 * valueSize
+
+// chargeParts counts the memory for splitting a text.
+func (r *run) chargeParts(s, separator string, atSpace bool) error {
+	parts := 1
+	if atSpace {
+		parts += countFunc(s, isSpace)
+	} else {
+		parts += strings.Count(s, separator)
+	}
+	return r.chargeTimes(partSize, int64(parts))
+}
+
+func countFunc(s string, is func(rune) bool) int {
+	n := 0
+	for _, c := range s {
+		if is(c) {
+			n++
+		}
+	}
+	return n
+}
+
 func textSplit(r *run, a []Value) (Value, error) {
 	s, separator, atSpace, count, err := splitArguments(a)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.charge(len(s)); err != nil {
+	if err := r.chargeParts(s, separator, atSpace); err != nil {
 		return nil, err
 	}
 	if !atSpace {
 		if count >= 0 {
 			count++
 		}
-		return r.texts(strings.SplitN(s, separator, count))
+		return texts(strings.SplitN(s, separator, count)), nil
 	}
 	var parts []string
 	for s = strings.TrimLeftFunc(s, isSpace); s != ""; s = strings.TrimLeftFunc(s, isSpace) {
@@ -55,7 +77,7 @@ func textSplit(r *run, a []Value) (Value, error) {
 		parts = append(parts, s[:end])
 		s = s[end:]
 	}
-	return r.texts(parts)
+	return texts(parts), nil
 }
 
 func textSplitRight(r *run, a []Value) (Value, error) {
@@ -63,7 +85,7 @@ func textSplitRight(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.charge(len(s)); err != nil {
+	if err := r.chargeParts(s, separator, atSpace); err != nil {
 		return nil, err
 	}
 	var parts []string // from the right
@@ -88,12 +110,15 @@ func textSplitRight(r *run, a []Value) (Value, error) {
 		s = s[:at]
 	}
 	slices.Reverse(parts)
-	return r.texts(parts)
+	return texts(parts), nil
 }
 
 func textSplitLines(r *run, a []Value) (Value, error) {
 	s, _ := text(a[0])
-	return r.texts(lines(s, truth(a[1])))
+	if err := r.chargeTimes(partSize, int64(1+countFunc(s, isLineEnd))); err != nil {
+		return nil, err
+	}
+	return texts(lines(s, truth(a[1]))), nil
 }
 
 // lines splits a text where Python's splitlines does.

@@ -163,8 +163,12 @@ type (
 		items []Value
 	}
 	// generator gives its items once. Filters that Jinja evaluates lazily give
-	// one; like Python's it is true even when nothing is left in it.
-	generator struct{ items []Value }
+	// one. Like Python's it is true even when nothing is left in it, and errors
+	// show when it is used.
+	generator struct {
+		items  []Value
+		failed error // what making the items gave; it shows when they are asked for
+	}
 	// span is Python's range.
 	span struct{ start, stop, step int64 }
 	// namespace is an object whose attributes templates may set.
@@ -345,7 +349,7 @@ func (r *run) items(v Value) ([]Value, error) {
 	case *generator:
 		items := v.items
 		v.items = nil
-		return items, nil
+		return items, v.failed
 	case *span:
 		return v.items(), r.charge(v.len() * valueSize)
 	case *undefined:

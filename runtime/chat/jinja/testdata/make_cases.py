@@ -7,6 +7,7 @@ The environment is the one that transformers renders chat templates in. A case i
 {template, error}, where error is the name of the Python exception.
 """
 
+import copy
 import datetime
 import json
 from pathlib import Path
@@ -78,7 +79,18 @@ CASES = r"""
 {{ s[1:4] }} {{ s[::-1] }} {{ s[:-3] }} {{ s[-3:] }} {{ s[::2] }} {{ l[1:] }} {{ l[::-1] }} {{ l[5:1] }} {{ l[-2:] }} {{ l[:100] }} {{ uni[4:10] }} {{ l[3:0:-2] }}
 {{ s['a':] }}
 {{ l[::0] }}
-[{{ none[1:] }}]
+{{ nil[1:] }}
+{{ missing|dictsort }}
+{{ missing|indent }}
+{{ l|indent }}
+{{ nil|map("upper")|list }} {{ missing|selectattr("a")|list }} {{ 0|select("odd")|list }}
+{{ n|map("upper") is iterable }}
+{{ n|map("upper")|list }}
+{{ l|select("odd")|reverse }}
+{{ l|truncate(5) }}
+{{ missing|abs }}
+{{ missing|round }}
+{{ "" % l }}{{ "%s" % "" }}
 {{ l[1:2].x }}
 {{ d.b }} {{ d['b'] }} {{ d.a.x }} {{ d['a']['x'] }} {{ d.nothing }} {{ d['nothing'] }} {{ d['items'] }} {{ d.items is callable }}
 {{ d.nothing.more }}
@@ -369,7 +381,7 @@ def main():
     for template in templates():
         case = {"template": template}
         try:
-            case["text"] = env.from_string(template).render(**VARIABLES)
+            case["text"] = env.from_string(template).render(**copy.deepcopy(VARIABLES))
         except Exception as error:  # the kind is the result
             case["error"] = type(error).__name__
         cases.append(case)
