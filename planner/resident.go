@@ -106,6 +106,7 @@ func (b *builder) weights() error {
 	for _, k := range order {
 		b.place(found[k])
 	}
+	slices.SortStableFunc(b.p.Weights, func(v, w plan.Weight) int { return v.Device - w.Device })
 	return nil
 }
 

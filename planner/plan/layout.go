@@ -9,8 +9,11 @@ import (
 const lineWidth = 120
 
 // layout spreads compact JSON over lines so that a person can read it and a
-// line diff means something: what fits a line stays on one, and so does every
-// list of plain values, every step without a body and every part of a weight.
+// line diff means something. A value that fits stays on one line, and so does
+// every list of plain values and every record that is a row of a table: a
+// step without a body, a part of a weight. An object that ends in a list has
+// the rest on one line and the list below. Anything else has a line for each
+// member.
 func layout(raw []byte) []byte {
 	var out bytes.Buffer
 	l := layouter{in: raw, out: &out}
@@ -25,10 +28,10 @@ type layouter struct {
 	at  int
 }
 
-// skip returns the end of the value that starts at l.at.
-func (l *layouter) skip() int {
+// end returns the end of the value that starts at from.
+func (l *layouter) end(from int) int {
 	depth, quoted := 0, false
-	for i := l.at; i < len(l.in); i++ {
+	for i := from; i < len(l.in); i++ {
 		switch c := l.in[i]; {
 		case quoted && c == '\\':
 			i++
@@ -52,49 +55,85 @@ func (l *layouter) skip() int {
 	return len(l.in)
 }
 
-// whole reports whether a long value stays on its line.
-func whole(text []byte) bool {
-	if bytes.HasPrefix(text, []byte(`{"op":`)) {
+// row reports whether a long value stays on its line.
+func row(text []byte) bool {
+	switch {
+	case text[0] == '[':
+		return !bytes.ContainsAny(text, `{"`)
+	case bytes.HasPrefix(text, []byte(`{"op":`)):
 		return !bytes.Contains(text, []byte(`"body":[`))
 	}
-	if bytes.HasPrefix(text, []byte(`{"weight":`)) || bytes.HasPrefix(text, []byte(`{"name":`)) && !bytes.Contains(text, []byte(`:[{`)) {
-		return true
-	}
-	return text[0] == '[' && !bytes.ContainsAny(text, `{"`)
+	return bytes.HasPrefix(text, []byte(`{"weight":`)) || bytes.HasPrefix(text, []byte(`{"name":`)) && !bytes.Contains(text, []byte(`:[{`))
 }
 
 func (l *layouter) value(depth int) {
-	end := l.skip()
+	end := l.end(l.at)
 	text := l.in[l.at:end]
-	if c := text[0]; c != '{' && c != '[' || len(text) <= lineWidth-2*depth || whole(text) {
+	switch c := text[0]; {
+	case c != '{' && c != '[', len(text) <= lineWidth-2*depth, row(text):
 		l.spaced(text)
 		l.at = end
-		return
+	case c == '{' && l.hanging(depth, end):
+	default:
+		l.spread(depth, end)
 	}
-	open, last := text[0], text[len(text)-1]
+}
+
+// spread writes each member or element on a line.
+func (l *layouter) spread(depth, end int) {
+	open := l.in[l.at]
 	l.out.WriteByte(open)
 	l.at++
-	for first := true; l.in[l.at] != last; first = false {
-		if !first {
+	for l.at < end-1 {
+		l.out.WriteString("\n" + strings.Repeat("  ", depth+1))
+		if open == '{' {
+			l.key()
+		}
+		l.value(depth + 1)
+		if l.in[l.at] == ',' {
 			l.out.WriteByte(',')
 			l.at++
 		}
-		l.out.WriteString("\n" + strings.Repeat("  ", depth+1))
-		if open == '{' {
-			colon := l.at + bytes.Index(l.in[l.at:], []byte(`":`)) + 2
-			l.out.Write(l.in[l.at:colon])
-			l.out.WriteByte(' ')
-			l.at = colon
-		}
-		l.value(depth + 1)
 	}
 	l.out.WriteString("\n" + strings.Repeat("  ", depth))
-	l.out.WriteByte(last)
+	l.out.WriteByte(l.in[l.at])
 	l.at++
 }
 
+// key writes the name of a member and goes on to its value.
+func (l *layouter) key() {
+	colon := l.at + bytes.Index(l.in[l.at:], []byte(`":`)) + 2
+	l.out.Write(l.in[l.at:colon])
+	l.out.WriteByte(' ')
+	l.at = colon
+}
+
+// hanging writes an object that ends in a list, if none of its other members
+// is a list of objects, and reports whether this is one.
+func (l *layouter) hanging(depth, end int) bool {
+	last := l.at + 1 // of the last member's name
+	for i := last; i < end-1; {
+		last = i
+		i = l.end(i+bytes.Index(l.in[i:], []byte(`":`))+2) + 1
+	}
+	value := last + bytes.Index(l.in[last:], []byte(`":`)) + 2
+	if l.in[value] != '[' || bytes.Contains(l.in[l.at:last], []byte(`[{"`)) {
+		return false
+	}
+	l.spaced(l.in[l.at:last])
+	if last > l.at+1 {
+		l.out.WriteByte(' ')
+	}
+	l.at = last
+	l.key()
+	l.spread(depth, end-1)
+	l.out.WriteByte('}')
+	l.at++
+	return true
+}
+
 // spaced writes compact text with a space after commas between members of
-// objects and after colons.
+// objects and strings, and after colons.
 func (l *layouter) spaced(text []byte) {
 	quoted := false
 	var nest []byte
@@ -112,7 +151,7 @@ func (l *layouter) spaced(text []byte) {
 			nest = append(nest, c)
 		case c == '}' || c == ']':
 			nest = nest[:len(nest)-1]
-		case c == ':', c == ',' && nest[len(nest)-1] == '{', c == ',' && i+1 < len(text) && text[i+1] == '"':
+		case c == ':', c == ',' && i+1 < len(text) && (nest[len(nest)-1] == '{' || text[i+1] == '"' || text[i+1] == '{'):
 			l.out.WriteByte(' ')
 		}
 	}

@@ -52,7 +52,11 @@ type Model struct {
 }
 
 // Binding is a named size and the value it was given.
-type Binding struct{ Name, Value, From string }
+type Binding struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	From  string `json:"from,omitempty"` // where it was found: a key of config.json, or "" for the default
+}
 
 // Machine is what the plan was made for.
 type Machine struct {
@@ -90,9 +94,9 @@ type Weight struct {
 	DType  tensor.DType `json:"dtype"`
 	Shape  []int        `json:"shape"`          // of what the device keeps
 	Axis   int          `json:"axis,omitempty"` // along which parts are joined
-	Parts  []Part       `json:"parts"`
 	Offset int64        `json:"offset"`
 	Stride int64        `json:"stride,omitempty"`
+	Parts  []Part       `json:"parts"`
 }
 
 // Part is a slice of a logical weight.

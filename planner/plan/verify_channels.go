@@ -121,7 +121,8 @@ func sameAttrs(a, b ir.Attrs) bool {
 	})
 }
 
-// channels is rule V07.
+// channels is rule V07. A device may add up parts that are all its own: then
+// nobody else wants the sum.
 func (v *verifier) channels() {
 	v.collectives(func(b *blockIndex, c int, steps []meeting) {
 		seen := make(map[int]bool)
@@ -131,7 +132,8 @@ func (v *verifier) channels() {
 			}
 			seen[m.q.Device] = true
 		}
-		if len(seen) < 2 {
+		foreign := func(a Ref) bool { return a.Device != steps[0].q.Device }
+		if len(seen) < 2 && slices.ContainsFunc(steps[0].s.Args, foreign) {
 			v.fail("%s: channel %d has one member, on device %d", b.Name, c, steps[0].q.Device)
 		}
 	})

@@ -415,17 +415,38 @@ func (v *verifier) exists(b *blockIndex, a Ref, layers Range) bool {
 	return false
 }
 
-// kernelNames checks that kernels are chosen for steps that exist.
+// kernelNames checks that kernels are chosen for steps that exist, one each.
 func (v *verifier) kernelNames() {
 	for _, k := range v.p.Kernels {
+		type place struct {
+			program, block     string
+			device, step, body int
+		}
+		seen := make(map[place]bool)
 		for _, c := range k.Choices {
-			known := slices.ContainsFunc(v.progs, func(p *progIndex) bool {
-				b := p.blocks[c.Block]
-				return b != nil && slices.ContainsFunc(b.Queues, func(q Queue) bool { return q.Device == c.Device && c.Step >= 0 && c.Step < len(q.Steps) })
-			})
-			if !known || c.Kernel == "" {
-				v.fail("kernel %q of %s is for step %d of device %d in block %q, which does not exist", c.Kernel, k.Backend, c.Step, c.Device, c.Block)
+			at := place{c.Program, c.Block, c.Device, c.Step, c.Body}
+			if s := v.chosen(c); s == nil || c.Kernel == "" || seen[at] {
+				v.fail("kernel %q of %s is for step %d (body %d) of device %d in block %q, which does not exist or has one", c.Kernel, k.Backend, c.Step, c.Body, c.Device, c.Block)
 			}
+			seen[at] = true
 		}
 	}
+}
+
+// chosen finds the step that a choice is for.
+func (v *verifier) chosen(c Choice) *Step {
+	for _, prog := range v.progs {
+		b := prog.blocks[c.Block]
+		if prog.Name != c.Program || b == nil {
+			continue
+		}
+		for i := range b.Queues {
+			q := &b.Queues[i]
+			if q.Device != c.Device || c.Step < 0 || c.Step >= len(q.Steps) || c.Body < 0 || c.Body > len(q.Steps[c.Step].Body) {
+				continue
+			}
+			return &q.Steps[c.Step]
+		}
+	}
+	return nil
 }
