@@ -96,8 +96,8 @@ type (
 		of   expr
 		line int
 	}
-	block     []stmt
-	ifStmt    struct {
+	block  []stmt
+	ifStmt struct {
 		tests []expr // of if and each elif
 		lines []int  // where they are
 		then  []block
