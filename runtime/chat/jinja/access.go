@@ -89,7 +89,7 @@ var (
 
 // dictMethods is the table of a mapping's methods.
 var dictMethods = map[string]builtin{
-	"get": takes(need("self"), need("key"), option("default", None{})).by(func(_ *run, a []Value) (Value, error) {
+	"get": takes(selfParam, need("key"), option("default", None{})).by(func(_ *run, a []Value) (Value, error) {
 		hash, err := hashKey(a[1])
 		if err != nil {
 			return nil, err
@@ -103,14 +103,14 @@ var dictMethods = map[string]builtin{
 	"keys":   dictView("dict_keys", func(d *Dict) []Value { return d.keys }),
 	"values": dictView("dict_values", func(d *Dict) []Value { return d.values }),
 	"items":  dictView("dict_items", (*Dict).pairs),
-	"copy": takes(need("self")).by(func(r *run, a []Value) (Value, error) {
+	"copy": takes(selfParam).by(func(r *run, a []Value) (Value, error) {
 		out := NewDict()
 		return out, r.update(out, a[0].(*Dict))
 	}),
 }
 
 func dictView(name string, items func(*Dict) []Value) builtin {
-	return takes(need("self")).by(func(r *run, a []Value) (Value, error) {
+	return takes(selfParam).by(func(r *run, a []Value) (Value, error) {
 		list := items(a[0].(*Dict))
 		return &view{name, list}, r.charge(len(list) * 4 * valueSize)
 	})
@@ -130,7 +130,7 @@ func (r *run) update(to, from *Dict) error {
 
 // listMethods is the table of the methods of lists and tuples.
 var listMethods = map[string]builtin{
-	"index": takes(need("self"), need("value")).by(func(r *run, a []Value) (Value, error) {
+	"index": takes(selfParam, need("value")).by(func(r *run, a []Value) (Value, error) {
 		items, _ := sequence(a[0])
 		for i, item := range items {
 			if same, err := r.equal(item, a[1]); same || err != nil {
@@ -139,7 +139,7 @@ var listMethods = map[string]builtin{
 		}
 		return nil, errorf(ValueError, "%s is not in list", brief(a[1]))
 	}),
-	"count": takes(need("self"), need("value")).by(func(r *run, a []Value) (Value, error) {
+	"count": takes(selfParam, need("value")).by(func(r *run, a []Value) (Value, error) {
 		items, _ := sequence(a[0])
 		n := 0
 		for _, item := range items {
@@ -153,7 +153,7 @@ var listMethods = map[string]builtin{
 		}
 		return Int(n), nil
 	}),
-	"copy": takes(need("self")).by(func(_ *run, a []Value) (Value, error) { return a[0], nil }),
+	"copy": takes(selfParam).by(func(_ *run, a []Value) (Value, error) { return a[0], nil }),
 }
 
 // item returns what "of[index]" is.

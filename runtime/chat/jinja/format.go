@@ -14,63 +14,88 @@ type directive struct {
 	verb                    byte
 }
 
+// formatting is one use of Python's "text % values".
+type formatting struct {
+	values []Value
+	named  *Dict // what %(name)s looks in, or nil
+	used   int   // values written so far
+	out    strings.Builder
+}
+
 // format is Python's "text % values".
 func (r *run) format(format string, values Value) (Value, error) {
-	items := []Value{values}
+	f := formatting{values: []Value{values}}
 	if t, ok := values.(*Tuple); ok {
-		items = t.Items
+		f.values = t.Items
 	}
-	named, _ := values.(*Dict)
-	var out strings.Builder
-	used := 0
+	f.named, _ = values.(*Dict)
 	for {
 		before, rest, found := strings.Cut(format, "%")
-		out.WriteString(before)
+		f.out.WriteString(before)
 		if !found {
 			break
 		}
-		key, keyed := "", false
-		if after, ok := strings.CutPrefix(rest, "("); ok {
-			if key, rest, keyed = strings.Cut(after, ")"); !keyed {
-				return nil, errorf(ValueError, "incomplete format key")
-			}
-		}
-		d, rest, err := parseDirective(rest)
-		if err != nil {
+		var err error
+		if format, err = f.directive(r, rest); err != nil {
 			return nil, err
 		}
-		format = rest
-		if d.verb == '%' {
-			out.WriteByte('%')
-			continue
-		}
-		var v Value
-		switch {
-		case keyed && named == nil:
-			return nil, errorf(TypeError, "format requires a mapping")
-		case keyed:
-			if v, keyed = named.Get(key); !keyed {
-				return nil, errorf(KeyError, "%s", quote(key))
-			}
-		case used == len(items):
-			return nil, errorf(TypeError, "not enough arguments for format string")
-		default:
-			v = items[used]
-			used++
-		}
-		written, err := r.write(d, v)
-		if err != nil {
-			return nil, err
-		}
-		if err := r.charge(len(written)); err != nil {
-			return nil, err
-		}
-		out.WriteString(written)
 	}
-	if used < len(items) && !keyable(values) {
+	if f.used < len(f.values) && !keyable(values) {
 		return nil, errorf(TypeError, "not all arguments converted during string formatting")
 	}
-	return Str(out.String()), r.charge(out.Len())
+	return Str(f.out.String()), r.charge(f.out.Len())
+}
+
+// directive writes what stands after a percent sign and returns the rest.
+func (f *formatting) directive(r *run, format string) (string, error) {
+	key, keyed := "", false
+	if after, ok := strings.CutPrefix(format, "("); ok {
+		if key, format, keyed = strings.Cut(after, ")"); !keyed {
+			return "", errorf(ValueError, "incomplete format key")
+		}
+	}
+	d, rest, err := parseDirective(format)
+	if err != nil {
+		return "", err
+	}
+	if d.verb == '%' {
+		f.out.WriteByte('%')
+		return rest, nil
+	}
+	var v Value
+	if keyed {
+		v, err = f.lookup(key)
+	} else {
+		v, err = f.next()
+	}
+	if err != nil {
+		return "", err
+	}
+	written, err := r.write(d, v)
+	if err != nil {
+		return "", err
+	}
+	f.out.WriteString(written)
+	return rest, r.charge(len(written))
+}
+
+func (f *formatting) lookup(key string) (Value, error) {
+	if f.named == nil {
+		return nil, errorf(TypeError, "format requires a mapping")
+	}
+	v, ok := f.named.Get(key)
+	if !ok {
+		return nil, errorf(KeyError, "%s", quote(key))
+	}
+	return v, nil
+}
+
+func (f *formatting) next() (Value, error) {
+	if f.used == len(f.values) {
+		return nil, errorf(TypeError, "not enough arguments for format string")
+	}
+	f.used++
+	return f.values[f.used-1], nil
 }
 
 // keyable holds for values that Python's % takes for a mapping, and whose use it

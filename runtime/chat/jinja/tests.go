@@ -21,10 +21,10 @@ var testTable = map[string]builtin{
 	"upper":       asTextTest("isupper"),
 	"odd":         remainder(1),
 	"even":        remainder(0),
-	"divisibleby": takes(value, need("num")).by(func(r *run, a []Value) (Value, error) { return r.remains(a[0], a[1], 0) }),
-	"filter":      takes(value).by(func(r *run, a []Value) (Value, error) { return named(r.filters, a[0]) }),
-	"test":        takes(value).by(func(r *run, a []Value) (Value, error) { return named(r.tests, a[0]) }),
-	"sameas":      takes(value, need("other")).by(func(_ *run, a []Value) (Value, error) { return Bool(a[0] == a[1]), nil }),
+	"divisibleby": takes(valueParam, need("num")).by(func(r *run, a []Value) (Value, error) { return r.remains(a[0], a[1], 0) }),
+	"filter":      takes(valueParam).by(func(r *run, a []Value) (Value, error) { return named(r.filters, a[0]) }),
+	"test":        takes(valueParam).by(func(r *run, a []Value) (Value, error) { return named(r.tests, a[0]) }),
+	"sameas":      takes(valueParam, need("other")).by(func(_ *run, a []Value) (Value, error) { return Bool(a[0] == a[1]), nil }),
 	"in":          compares("in"),
 	"==":          compares("=="),
 	"eq":          compares("=="),
@@ -45,12 +45,12 @@ var testTable = map[string]builtin{
 
 // is is a test without arguments.
 func is(holds func(Value) bool) builtin {
-	return takes(value).by(func(_ *run, a []Value) (Value, error) { return Bool(holds(a[0])), nil })
+	return takes(valueParam).by(func(_ *run, a []Value) (Value, error) { return Bool(holds(a[0])), nil })
 }
 
 // compares is a test that compares with its argument.
 func compares(op string) builtin {
-	return takes(value, need("other")).by(func(r *run, a []Value) (Value, error) {
+	return takes(valueParam, need("other")).by(func(r *run, a []Value) (Value, error) {
 		holds, err := r.compare(op, a[0], a[1])
 		return Bool(holds), err
 	})
@@ -58,7 +58,7 @@ func compares(op string) builtin {
 
 // asTextTest is a test that prints its value and asks a method of the text.
 func asTextTest(method string) builtin {
-	return takes(value).by(func(r *run, a []Value) (Value, error) {
+	return takes(valueParam).by(func(r *run, a []Value) (Value, error) {
 		s, err := r.str(a[0])
 		if err != nil {
 			return nil, err
@@ -69,7 +69,7 @@ func asTextTest(method string) builtin {
 
 // remainder is a test for what division by two leaves.
 func remainder(left Int) builtin {
-	return takes(value).by(func(r *run, a []Value) (Value, error) { return r.remains(a[0], Int(2), left) })
+	return takes(valueParam).by(func(r *run, a []Value) (Value, error) { return r.remains(a[0], Int(2), left) })
 }
 
 // remains reports whether division of v by another number leaves the rest.

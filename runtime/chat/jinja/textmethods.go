@@ -9,8 +9,8 @@ import (
 	"golang.org/x/text/language"
 )
 
-// self begins the parameters of a text's methods.
-var self = need("self")
+// selfParam begins the parameters of methods.
+var selfParam = need("self")
 
 // textMethods is the table of a text's methods.
 var textMethods = map[string]builtin{
@@ -31,19 +31,19 @@ var textMethods = map[string]builtin{
 	"rfind":        find(strings.LastIndex, false),
 	"index":        find(strings.Index, true),
 	"rindex":       find(strings.LastIndex, true),
-	"count":        takes(self, need("sub")).by(textCount),
-	"replace":      takes(self, need("old"), need("new"), option("count", Int(-1))).by(textReplace),
-	"split":        takes(self, option("sep", None{}), option("maxsplit", Int(-1))).by(textSplit),
-	"rsplit":       takes(self, option("sep", None{}), option("maxsplit", Int(-1))).by(textSplitRight),
-	"splitlines":   takes(self, option("keepends", Bool(false))).by(textSplitLines),
-	"partition":    takes(self, need("sep")).by(textPartition),
-	"rpartition":   takes(self, need("sep")).by(textPartitionRight),
-	"join":         takes(self, need("iterable")).by(textJoin),
+	"count":        takes(selfParam, need("sub")).by(textCount),
+	"replace":      takes(selfParam, need("old"), need("new"), option("count", Int(-1))).by(textReplace),
+	"split":        takes(selfParam, option("sep", None{}), option("maxsplit", Int(-1))).by(textSplit),
+	"rsplit":       takes(selfParam, option("sep", None{}), option("maxsplit", Int(-1))).by(textSplitRight),
+	"splitlines":   takes(selfParam, option("keepends", Bool(false))).by(textSplitLines),
+	"partition":    takes(selfParam, need("sep")).by(textPartition),
+	"rpartition":   takes(selfParam, need("sep")).by(textPartitionRight),
+	"join":         takes(selfParam, need("iterable")).by(textJoin),
 	"format":       {raw: textFormat},
 	"ljust":        pad(func(int, int) int { return 0 }),
 	"rjust":        pad(func(missing, _ int) int { return missing }),
 	"center":       pad(func(missing, width int) int { return missing/2 + missing&width&1 }),
-	"zfill":        takes(self, need("width")).by(textZeroFill),
+	"zfill":        takes(selfParam, need("width")).by(textZeroFill),
 	"isalpha":      all(unicode.IsLetter),
 	"isdigit":      all(unicode.IsDigit),
 	"isdecimal":    all(unicode.IsDigit),
@@ -57,7 +57,7 @@ var textMethods = map[string]builtin{
 
 // plain is a method without arguments that gives a text.
 func plain(f func(string) string) builtin {
-	return takes(self).by(func(r *run, a []Value) (Value, error) {
+	return takes(selfParam).by(func(r *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		out := f(s)
 		return retext(a[0], out), r.charge(len(out))
@@ -66,7 +66,7 @@ func plain(f func(string) string) builtin {
 
 // plainTest is a method without arguments that gives true or false.
 func plainTest(f func(string) bool) builtin {
-	return takes(self).by(func(_ *run, a []Value) (Value, error) {
+	return takes(selfParam).by(func(_ *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		return Bool(f(s)), nil
 	})
@@ -125,7 +125,7 @@ func cased(s string, is func(rune) bool) bool {
 
 // strip is a method that takes characters off the ends.
 func strip(trims ...func(string, func(rune) bool) string) builtin {
-	return takes(self, option("chars", None{})).by(func(r *run, a []Value) (Value, error) {
+	return takes(selfParam, option("chars", None{})).by(func(r *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		off := isSpace
 		if _, ok := a[1].(None); !ok {
@@ -148,7 +148,7 @@ func strip(trims ...func(string, func(rune) bool) string) builtin {
 
 // affix is startswith or endswith, whose argument may be several texts.
 func affix(has func(s, part string) bool) builtin {
-	return takes(self, need("prefix")).by(func(_ *run, a []Value) (Value, error) {
+	return takes(selfParam, need("prefix")).by(func(_ *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		parts := []Value{a[1]}
 		if t, ok := a[1].(*Tuple); ok {
@@ -168,7 +168,7 @@ func affix(has func(s, part string) bool) builtin {
 }
 
 func cutAffix(cut func(s, part string) string) builtin {
-	return takes(self, need("prefix")).by(func(_ *run, a []Value) (Value, error) {
+	return takes(selfParam, need("prefix")).by(func(_ *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		part, err := wantText(a[1], "argument")
 		return retext(a[0], cut(s, part)), err
@@ -177,7 +177,7 @@ func cutAffix(cut func(s, part string) string) builtin {
 
 // find is a method that looks for a text and gives its place in characters.
 func find(search func(s, part string) int, must bool) builtin {
-	return takes(self, need("sub")).by(func(r *run, a []Value) (Value, error) {
+	return takes(selfParam, need("sub")).by(func(r *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		part, err := wantText(a[1], "argument")
 		if err != nil {
@@ -287,7 +287,7 @@ func wantSeparator(v Value) (string, error) {
 // pad is a method that fills a text up to a width; left says how many of the
 // missing characters go before it.
 func pad(left func(missing, width int) int) builtin {
-	return takes(self, need("width"), option("fillchar", Str(" "))).by(func(r *run, a []Value) (Value, error) {
+	return takes(selfParam, need("width"), option("fillchar", Str(" "))).by(func(r *run, a []Value) (Value, error) {
 		s, _ := text(a[0])
 		width, err := wantInt(a[1], "width")
 		if err != nil {

@@ -15,30 +15,37 @@ func texts(parts []string) Value {
 	return &List{Items: items}
 }
 
-// splitArguments reads the arguments of split and rsplit. Without a separator
-// the text is split at white space.
-func splitArguments(a []Value) (s, separator string, atSpace bool, count int, err error) {
-	s, _ = text(a[0])
-	if count, err = wantInt(a[2], "maxsplit"); err != nil {
-		return
+// splitting is a call of split or rsplit.
+type splitting struct {
+	s         string
+	separator string
+	atSpace   bool // at runs of white space instead of a separator
+	count     int  // how often at most; any number if negative
+}
+
+func splitArguments(a []Value) (sp splitting, err error) {
+	sp.s, _ = text(a[0])
+	if sp.count, err = wantInt(a[2], "maxsplit"); err != nil {
+		return sp, err
 	}
-	if _, ok := a[1].(None); ok {
-		return s, "", true, count, nil
+	if _, none := a[1].(None); none {
+		sp.atSpace = true
+		return sp, nil
 	}
-	separator, err = wantSeparator(a[1])
-	return s, separator, false, count, err
+	sp.separator, err = wantSeparator(a[1])
+	return sp, err
 }
 
 // partSize is what a part of a text costs in a list.
 const partSize = 3 * valueSize
 
-// chargeParts counts the memory for splitting a text.
-func (r *run) chargeParts(s, separator string, atSpace bool) error {
+// charge counts the memory for the parts.
+func (sp splitting) charge(r *run) error {
 	parts := 1
-	if atSpace {
-		parts += countFunc(s, isSpace)
+	if sp.atSpace {
+		parts += countFunc(sp.s, isSpace)
 	} else {
-		parts += strings.Count(s, separator)
+		parts += strings.Count(sp.s, sp.separator)
 	}
 	return r.chargeTimes(partSize, int64(parts))
 }
@@ -54,23 +61,23 @@ func countFunc(s string, is func(rune) bool) int {
 }
 
 func textSplit(r *run, a []Value) (Value, error) {
-	s, separator, atSpace, count, err := splitArguments(a)
+	sp, err := splitArguments(a)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.chargeParts(s, separator, atSpace); err != nil {
+	if err := sp.charge(r); err != nil {
 		return nil, err
 	}
-	if !atSpace {
-		if count >= 0 {
-			count++
+	if !sp.atSpace {
+		if sp.count >= 0 {
+			sp.count++ // Go counts parts
 		}
-		return texts(strings.SplitN(s, separator, count)), nil
+		return texts(strings.SplitN(sp.s, sp.separator, sp.count)), nil
 	}
 	var parts []string
-	for s = strings.TrimLeftFunc(s, isSpace); s != ""; s = strings.TrimLeftFunc(s, isSpace) {
+	for s := strings.TrimLeftFunc(sp.s, isSpace); s != ""; s = strings.TrimLeftFunc(s, isSpace) {
 		end := strings.IndexFunc(s, isSpace)
-		if count >= 0 && len(parts) == count || end < 0 {
+		if sp.count >= 0 && len(parts) == sp.count || end < 0 {
 			parts = append(parts, s)
 			break
 		}
@@ -81,32 +88,33 @@ func textSplit(r *run, a []Value) (Value, error) {
 }
 
 func textSplitRight(r *run, a []Value) (Value, error) {
-	s, separator, atSpace, count, err := splitArguments(a)
+	sp, err := splitArguments(a)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.chargeParts(s, separator, atSpace); err != nil {
+	if err := sp.charge(r); err != nil {
 		return nil, err
 	}
 	var parts []string // from the right
-	if atSpace {
+	s := sp.s
+	if sp.atSpace {
 		s = strings.TrimRightFunc(s, isSpace)
 	}
-	for !atSpace || s != "" {
-		at, size := strings.LastIndex(s, separator), len(separator)
-		if atSpace {
+	for !sp.atSpace || s != "" {
+		at := strings.LastIndex(s, sp.separator)
+		if sp.atSpace {
 			at = strings.LastIndexFunc(s, isSpace)
 		}
-		if at < 0 || count >= 0 && len(parts) == count {
+		if at < 0 || sp.count >= 0 && len(parts) == sp.count {
 			parts = append(parts, s)
 			break
 		}
-		if atSpace {
+		if sp.atSpace {
 			parts = append(parts, strings.TrimLeftFunc(s[at:], isSpace))
 			s = strings.TrimRightFunc(s[:at], isSpace)
 			continue
 		}
-		parts = append(parts, s[at+size:])
+		parts = append(parts, s[at+len(sp.separator):])
 		s = s[:at]
 	}
 	slices.Reverse(parts)
