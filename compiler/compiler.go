@@ -8,6 +8,7 @@ package compiler
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"moec/ir"
@@ -15,13 +16,22 @@ import (
 )
 
 // Describe identifies a logical graph: what plan.Model says of it, without
-// bindings.
+// bindings. Weights that are declared and not read are not parameters.
 func Describe(g *ir.Graph) plan.Model {
 	m := plan.Model{Name: g.Name, Hash: Hash(g), Layers: g.Layers}
-	for _, w := range g.Weights {
+	live := live(g)
+	slots := slots(live)
+	for _, n := range live {
+		if n.Op.Name != "weight" {
+			continue
+		}
+		w := g.Weight(n.Attrs.Text("name"))
 		m.Params += elements(w)
+		m.Active += elements(w)
+		if k, ok := slots[w.Name]; ok && w.Experts > k { // a token does not choose the others
+			m.Active -= elements(w) / int64(w.Experts) * int64(w.Experts-k)
+		}
 	}
-	m.Active = m.Params - idle(g)
 	for _, o := range g.Outputs {
 		if s := o.Value.Type.Shape; o.Name == "logits" {
 			m.Vocab = s.Last().N
@@ -32,10 +42,28 @@ func Describe(g *ir.Graph) plan.Model {
 
 func elements(w *ir.Weight) int64 { return w.Bytes() / int64(w.DType.Bytes()) }
 
-// idle counts the parameters of experts that a token does not choose.
-func idle(g *ir.Graph) int64 {
-	slots := make(map[string]int) // weight to experts that a token uses
-	for _, n := range g.Nodes {
+// live returns the nodes that outputs or effects need.
+func live(g *ir.Graph) []*ir.Node {
+	needed := make(map[*ir.Node]bool, len(g.Nodes))
+	for _, o := range g.Outputs {
+		needed[o.Value] = true
+	}
+	var list []*ir.Node
+	for _, n := range slices.Backward(g.Nodes) {
+		if needed[n] || n.Op.Has(ir.Effect) {
+			list = append(list, n)
+			for _, a := range n.Args {
+				needed[a] = true
+			}
+		}
+	}
+	return list
+}
+
+// slots returns how many experts of a weight a token uses.
+func slots(nodes []*ir.Node) map[string]int {
+	slots := make(map[string]int)
+	for _, n := range nodes {
 		switch n.Op.Name {
 		case "expert_matmul":
 			slots[n.Args[1].Attrs.Text("name")] = n.Args[2].Type.Shape[1].N
@@ -43,13 +71,7 @@ func idle(g *ir.Graph) int64 {
 			slots[n.Args[0].Attrs.Text("name")] = n.Args[1].Type.Shape[1].N
 		}
 	}
-	var sum int64
-	for _, w := range g.Weights {
-		if k, ok := slots[w.Name]; ok && w.Experts > k {
-			sum += elements(w) / int64(w.Experts) * int64(w.Experts-k)
-		}
-	}
-	return sum
+	return slots
 }
 
 // Hash identifies the bound description: weights with their keys, shapes and
