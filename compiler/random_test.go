@@ -143,8 +143,12 @@ func (c *randomCase) draw(g *ir.Graph) {
 		return c.placement, nil
 	}
 	vocab := g.Outputs[0].Value.Type.Shape.Last().N
+	longest := 14
+	if c.rng.IntN(40) == 0 { // more than attention adds up at a time
+		longest, o.Limits.Context, o.Limits.Tokens, o.Limits.Rows = 300, 320, 64, 50
+	}
 	for range 1 + c.rng.IntN(4) {
-		prompt := make([]int, 1+c.rng.IntN(14))
+		prompt := make([]int, 1+c.rng.IntN(longest))
 		for i := range prompt {
 			prompt[i] = c.rng.IntN(vocab)
 		}

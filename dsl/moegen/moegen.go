@@ -63,7 +63,10 @@ type model struct {
 	norm       string // a call without its first operand: "rmsnorm(%s, n, 1e-05)"
 	normBias   bool
 	afterNorms bool // norms of what a block returns
+	bareNorms  bool // norms of what a block returns have no weights
 	parallel   bool // attention and feed-forward part read the same norm
+	hybrid     bool // only every other layer has attention
+	twice      bool // two attentions in a layer
 	tied       bool
 	headBias   bool
 	finalNorm  bool
@@ -83,7 +86,8 @@ type model struct {
 	scoreCap  bool
 	gated     bool
 	fusedQKV  bool
-	window    int // 0: none
+	oneKV     bool // keys are values, too
+	window    int  // 0: none
 	alternate bool
 
 	feeds []feed
@@ -95,7 +99,7 @@ type feed struct {
 	name           string
 	experts, topK  int // experts is 0 for a dense part
 	ffn            int
-	shape          string // "gated", "clamped" or "plain"
+	shape          string // see inner
 	activation     string
 	biased, normed bool
 	layout         string // of the experts' tensors
@@ -127,7 +131,8 @@ func (w *writer) draw() model {
 	m.act = pick(w, "f32", "f32", "bf16", "bf16", "f16")
 	m.norm = pick(w, "rmsnorm", "rmsnorm", "layernorm")
 	m.normBias = m.norm == "layernorm" && w.chance(50)
-	m.afterNorms, m.parallel = w.chance(15), w.chance(15)
+	m.afterNorms, m.bareNorms, m.parallel = w.chance(15), w.chance(50), w.chance(15)
+	m.hybrid, m.twice = w.chance(6), w.chance(6)
 	m.tied, m.headBias, m.finalNorm = w.chance(30), w.chance(15), w.chance(90)
 	m.embedScale = pick(w, 1, 1, 1, 12.0, 0.5)
 	m.blockScale = pick(w, 1, 1, 1, 0.22)
@@ -162,13 +167,14 @@ func (w *writer) drawAttention(m *model) {
 	m.qkNorm = pick(w, "", "", "head", "width")
 	m.biased, m.outBias, m.sinks = w.chance(25), w.chance(25), w.chance(20)
 	m.scoreCap, m.gated, m.fusedQKV = w.chance(10), w.chance(15), w.chance(15)
+	m.oneKV = m.valueDim == m.headDim && w.chance(8)
 	if w.chance(35) {
 		m.window, m.alternate = w.between(1, 7), w.chance(50)
 	}
 }
 
 func (w *writer) drawFeed(name string, routed bool) feed {
-	f := feed{name: name, ffn: w.between(1, 30), shape: pick(w, "gated", "gated", "gated", "clamped", "plain")}
+	f := feed{name: name, ffn: w.between(1, 30), shape: pick(w, "gated", "gated", "gated", "clamped", "plain", "squared", "halves", "pairs")}
 	f.activation = pick(w, "silu", "silu", "gelu", "gelu_tanh", "relu", "sigmoid", "tanh", "softplus")
 	f.biased, f.normed = w.chance(20), w.chance(8)
 	if !routed {

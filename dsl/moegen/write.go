@@ -1,6 +1,9 @@
 package moegen
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // settings writes the head of the file.
 func (w *writer) settings() {
@@ -108,7 +111,8 @@ func (w *writer) projections() {
 			heads = "heads"
 		}
 		if p == "v" {
-			w.line("  v = split(%s, kv_heads)", call)
+			w.when(m.oneKV, "  v = k")
+			w.when(!m.oneKV, "  v = split(%s, kv_heads)", call)
 			continue
 		}
 		switch m.qkNorm {
@@ -153,7 +157,7 @@ func (w *writer) latent() {
 
 // feed writes a feed-forward part.
 func (w *writer) feed(f feed) {
-	w.body1(f)
+	w.expertFFN(f)
 	w.line("block %s(x: [tokens, hidden]) -> [tokens, hidden] {", f.name)
 	if f.experts == 0 {
 		w.line("  return %s_ffn(x, %d)\n}\n", f.name, f.ffn)
@@ -210,62 +214,70 @@ func (w *writer) routing(f feed) {
 }
 
 // sources returns where the tensors of a feed-forward part are stored; the
-// last ones serve the shared expert or a dense part.
+// last of each serves the shared expert or a dense part.
 func (f feed) sources() map[string]string {
-	each := map[string]string{"gate": `"gate.weight"`, "up": `"up.weight"`, "down": `"down.weight"`}
-	with := func(gate, up, down string) map[string]string {
-		return map[string]string{"gate": gate + " | " + each["gate"], "up": up + " | " + each["up"], "down": down + " | " + each["down"]}
-	}
+	src := map[string]string{"gate": `"gate.weight"`, "up": `"up.weight"`, "both": `"both.weight"`, "down": `"down.weight"`}
 	stored := fmt.Sprintf("of [%d, 2*width, hidden]", f.experts)
 	across := fmt.Sprintf("of [%d, hidden, 2*width] transposed", f.experts)
-	switch f.layout {
-	case "stacked":
-		return with(`"gates"[expert, :, :]`, `"ups"[expert, :, :]`, `"downs"[expert, :, :]`)
-	case "fused":
-		return with(`"gate_up"[expert, :width, :] `+stored, `"gate_up"[expert, width:, :] `+stored, `"downs"[expert, :, :] transposed`)
-	case "turned":
-		return with(`"gate_up"[expert, :, :width] `+across, `"gate_up"[expert, :, width:] `+across, `"downs"[expert, :, :]`)
-	case "woven":
-		return with(`"gate_up"[expert, :, 0::2] `+across, `"gate_up"[expert, :, 1::2] `+across, `"downs"[expert, :, :] transposed`)
+	stacked := map[string]map[string]string{
+		"stacked": {"gate": `"gates"[expert, :, :]`, "up": `"ups"[expert, :, :]`, "both": `"boths"[expert, :, :]`, "down": `"downs"[expert, :, :]`},
+		"fused": {"gate": `"gate_up"[expert, :width, :] ` + stored, "up": `"gate_up"[expert, width:, :] ` + stored,
+			"both": `"boths"[expert, :, :]`, "down": `"downs"[expert, :, :] transposed`},
+		"turned": {"gate": `"gate_up"[expert, :, :width] ` + across, "up": `"gate_up"[expert, :, width:] ` + across,
+			"both": `"boths"[expert, :, :] transposed`, "down": `"downs"[expert, :, :]`},
+		"woven": {"gate": `"gate_up"[expert, :, 0::2] ` + across, "up": `"gate_up"[expert, :, 1::2] ` + across,
+			"both": `"boths"[expert, :, :] transposed`, "down": `"downs"[expert, :, :] transposed`},
 	}
-	return each
+	for name, first := range stacked[f.layout] {
+		src[name] = first + " | " + src[name]
+	}
+	return src
 }
 
-// body1 writes what an expert, the shared expert and a dense part compute.
-func (w *writer) body1(f feed) {
+// expertFFN writes what an expert, the shared expert and a dense part compute.
+func (w *writer) expertFFN(f feed) {
 	w.line("block %s_ffn(x: [tokens, hidden], width: size) -> [tokens, hidden] {", f.name)
 	src := f.sources()
-	bias := func(name, size string) string {
+	project := func(name, from, to, size string) {
+		w.line("  weight %s: [%s, %s] = %s", name, size, to, src[name])
 		if !f.biased {
-			return ""
+			w.line("  %s_out = linear(%s, %s)", name, from, name)
+			return
 		}
 		source := fmt.Sprintf("%q", name+".bias")
 		if f.layout != "" && f.layout != "each" {
 			source = fmt.Sprintf("%q[expert, :] | %s", name+"_biases", source)
 		}
 		w.line("  weight b_%s: [%s] = %s", name, size, source)
-		return ", b_" + name
+		w.line("  %s_out = linear(%s, %s, b_%s)", name, from, name, name)
 	}
-	if f.shape != "plain" {
-		w.line("  weight gate: [width, hidden] = %s", src["gate"])
-		w.line("  g = linear(x, gate%s)", bias("gate", "width"))
+	for _, name := range inner[f.shape].weights {
+		size := "width"
+		if name == "both" {
+			size = "2*width"
+		}
+		project(name, "x", "hidden", size)
 	}
-	w.line("  weight up: [width, hidden] = %s", src["up"])
-	w.line("  u = linear(x, up%s)", bias("up", "width"))
-	switch f.shape {
-	case "gated":
-		w.line("  h = %s(g) * u", f.activation)
-	case "clamped":
-		w.line("  h = (clamp(u, -2.0, 2.0) + 1) * clamp(g, high = 2.0) * sigmoid(1.702 * g)")
-	default:
-		w.line("  h = %s(u)", f.activation)
+	for _, line := range inner[f.shape].lines {
+		w.line("  %s", strings.ReplaceAll(line, "act(", f.activation+"("))
 	}
 	if f.normed {
 		w.normWeights("  ", "inner", "width", "inner")
 		w.line("  h = %s", w.normed("h", "inner"))
 	}
-	w.line("  weight down: [hidden, width] = %s", src["down"])
-	w.line("  return linear(h, down%s)\n}\n", bias("down", "hidden"))
+	project("down", "h", "width", "hidden")
+	w.line("  return down_out\n}\n")
+}
+
+// inner are the ways from the first projections to what the last one reads;
+// act stands for the activation.
+var inner = map[string]struct{ weights, lines []string }{
+	"gated":   {[]string{"gate", "up"}, []string{"h = act(gate_out) * up_out"}},
+	"clamped": {[]string{"gate", "up"}, []string{"h = (clamp(up_out, -2.0, 2.0) + 1) * clamp(gate_out, high = 2.0) * act(1.702 * gate_out)"}},
+	"plain":   {[]string{"up"}, []string{"h = act(up_out)"}},
+	"squared": {[]string{"up"}, []string{"r = act(up_out)", "h = r * r"}},
+	"halves":  {[]string{"both"}, []string{"h = act(both_out[:, :width]) * both_out[:, width:]"}},
+	"pairs":   {[]string{"both"}, []string{"h = both_out[:, 0::2] * act(both_out[:, 1::2])"}},
 }
 
 // body writes the model itself.
@@ -281,7 +293,12 @@ func (w *writer) body() {
 	}
 	w.line("  h = %s", w.normed("x", "n1"))
 	w.line("  a = attention(h%s) at \"attention\"", args)
-	if m.afterNorms {
+	w.when(m.twice, "  a = a - attention(a%s) at \"attention2\"", args)
+	w.when(m.hybrid, "  a = a if layer %% 2 == 0 else h")
+	switch {
+	case m.afterNorms && m.bareNorms:
+		w.line("  a = %s(a, eps = eps)", m.norm)
+	case m.afterNorms:
 		w.normWeights("  ", "n3", "hidden", "third")
 		w.line("  a = %s", w.normed("a", "n3"))
 	}
