@@ -79,7 +79,7 @@ func Verify(p *Plan) error {
 		before := len(v.problems)
 		v.rule, v.limit = r.ID, before+maxProblems
 		r.check(v)
-		formed = formed && len(v.problems) == before
+		formed = formed && (!r.form || len(v.problems) == before)
 	}
 	if len(v.problems) == 0 {
 		return nil
