@@ -135,12 +135,13 @@ func (g *Graph) Insert(n *Node, id int64) {
 	g.Nodes = append(g.Nodes, n)
 }
 
-// Clone returns a copy of g with nodes of its own. Weights, caches and the
-// bodies of fused nodes are shared.
+// Clone returns a copy of g with nodes and lists of its own. The entries of
+// the lists of weights and caches, and the bodies of fused nodes, are shared.
 func (g *Graph) Clone() *Graph {
 	c := *g
 	c.Nodes = make([]*Node, len(g.Nodes))
 	c.Outputs = slices.Clone(g.Outputs)
+	c.Weights, c.Caches = slices.Clone(g.Weights), slices.Clone(g.Caches)
 	now := make(map[*Node]*Node, len(g.Nodes))
 	for i, n := range g.Nodes {
 		m := *n
