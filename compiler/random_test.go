@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func (c *randomCase) String() string {
 func (c *randomCase) run() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
 	c.source = moegen.Program(c.seed)
@@ -81,6 +82,9 @@ func (c *randomCase) run() (err error) {
 	r, err := Compile("random.moe", []byte(c.source), c.options)
 	if err != nil {
 		return fmt.Errorf("compile: %w", explain(err))
+	}
+	if err := ir.Verify(r.Logical); err != nil {
+		return fmt.Errorf("logical graph: %w", err)
 	}
 	want, err := c.evaluate(r.Logical, files)
 	if err != nil {
