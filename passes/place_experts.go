@@ -46,7 +46,7 @@ func (p *placer) experts(r *Region) {
 		}
 		return
 	}
-	teams := p.teams(r, layer.Experts)
+	teams := p.teams(r, layer.Experts[:r.Total]) // others belong to another choice in the layer
 	if p.g.Groups == 1 {
 		p.serve(r, everywhere, teams, layer.Groups[0])
 		return

@@ -60,16 +60,43 @@ func (l Load) Bounds(groups int) tensor.Bounds {
 	}
 }
 
+// tile is the tokens of a prompt that read keys and values together: the query
+// rows of a block in the usual attention kernels (FlashAttention-2 has 64 or
+// 128).
+const tile = 64
+
+// tiles is the load with the tokens of a sequence that are next to each other
+// counted once for each tile.
+func (l Load) tiles() Load {
+	each := (l.Tokens + l.Sequences - 1) / l.Sequences
+	l.Tokens = l.Sequences * ((each + tile - 1) / tile)
+	return l
+}
+
+// Pricer prices nodes on a machine under a load.
+type Pricer struct {
+	m             *machine.Machine
+	bounds, tiles tensor.Bounds
+}
+
+// NewPricer returns a pricer for graphs with that many token groups.
+func NewPricer(m *machine.Machine, l Load, groups int) *Pricer {
+	return &Pricer{m, l.Bounds(groups), l.tiles().Bounds(groups)}
+}
+
 // Node prices one node on its device.
-func Node(n *ir.Node, m *machine.Machine, b tensor.Bounds) Cost {
-	w := n.Op.Work(n, b)
+func (p *Pricer) Node(n *ir.Node) Cost {
+	w := n.Op.Work(n, p.bounds)
 	if n.Op.Has(ir.Collective) {
-		return exchange(n, w, m)
+		return p.exchange(n, w)
 	}
 	if !kernel[n.Op.Name] {
 		return Cost{}
 	}
-	d := m.Device
+	if n.Op.Name == "attention" {
+		w.Read = n.Op.Work(n, p.tiles).Read
+	}
+	d := p.m.Device
 	rate := d.F32.Value
 	if half(n) {
 		rate = d.Half.Value
@@ -91,18 +118,35 @@ var kernel = map[string]bool{
 	"attention": true, "combine": true, "combine_nodes": true, "embed": true,
 }
 
-// half reports whether a node multiplies half-precision weights.
+// half reports whether a node multiplies by half-precision weights, keys or
+// values.
 func half(n *ir.Node) bool {
-	return len(n.Args) > 1 && n.Args[1].Op.Has(ir.Resident) && n.Args[1].Type.DType.Bytes() == 2
+	return len(n.Args) > 1 && n.Args[1].Type.DType.Bytes() == 2
 }
 
-// exchange prices a collective: its latency, and the bytes that come in.
-func exchange(n *ir.Node, w ir.Work, m *machine.Machine) Cost {
-	c := Cost{Memory: ps(w.Read+w.Write, m.Device.Bandwidth.Value), Launch: m.Device.Launch.Value}
-	if w.Sent > 0 && m.Devices > 1 {
-		c.Link = m.Link.Latency.Value + ps(w.Sent, m.Link.Bandwidth.Value)
+// exchange prices a collective: latency, and the bytes that come in. A sum may
+// also be done in two rounds, in which each device adds up its share of the
+// rows for all and then sends that on: twice the latency, fewer bytes.
+func (p *Pricer) exchange(n *ir.Node, w ir.Work) Cost {
+	c := Cost{Memory: ps(w.Read+w.Write, p.m.Device.Bandwidth.Value), Launch: p.m.Device.Launch.Value}
+	if w.Sent == 0 || p.m.Devices < 2 {
+		return c
+	}
+	latency, rate := p.m.Link.Latency.Value, p.m.Link.Bandwidth.Value
+	c.Link = latency + ps(w.Sent, rate)
+	if senders := devices(n.Args); n.Op.Name == "all_reduce" && senders > 2 {
+		c.Link = min(c.Link, 2*latency+ps((w.Sent+w.Write*(senders-1))/senders, rate))
 	}
 	return c
+}
+
+// devices counts the devices that have the values.
+func devices(list []*ir.Node) int64 {
+	seen := make(map[int]bool, len(list))
+	for _, n := range list {
+		seen[n.Device] = true
+	}
+	return int64(len(seen))
 }
 
 // ps returns how long an amount takes at a rate for each second.
@@ -118,13 +162,13 @@ func ps(amount, rate int64) int64 {
 // Step prices a placed graph: each device works through its nodes, and all
 // who take part in a collective leave it when the last one is done.
 func Step(g *ir.Graph, m *machine.Machine, l Load) Cost {
-	b := l.Bounds(g.Groups)
+	p := NewPricer(m, l, g.Groups)
 	clock := make([]Cost, g.Devices)
 	for i := 0; i < len(g.Nodes); i++ {
 		n := g.Nodes[i]
 		if !n.Op.Has(ir.Collective) {
 			if n.Device >= 0 {
-				clock[n.Device] = clock[n.Device].Add(Node(n, m, b))
+				clock[n.Device] = clock[n.Device].Add(p.Node(n))
 			}
 			continue
 		}
@@ -132,7 +176,7 @@ func Step(g *ir.Graph, m *machine.Machine, l Load) Cost {
 		for j < len(g.Nodes) && g.Nodes[j].Op.Has(ir.Collective) && g.Nodes[j].Attrs.Int("channel", -1) == n.Attrs.Int("channel", -1) {
 			j++
 		}
-		meet(g.Nodes[i:j], clock, m, b)
+		p.meet(g.Nodes[i:j], clock)
 		i = j - 1
 	}
 	return latest(clock)
@@ -140,7 +184,7 @@ func Step(g *ir.Graph, m *machine.Machine, l Load) Cost {
 
 // meet lets the members of a collective and those they read wait for each
 // other.
-func meet(members []*ir.Node, clock []Cost, m *machine.Machine, b tensor.Bounds) {
+func (p *Pricer) meet(members []*ir.Node, clock []Cost) {
 	at := make(map[int]bool)
 	for _, n := range members {
 		at[n.Device] = true
@@ -160,7 +204,7 @@ func meet(members []*ir.Node, clock []Cost, m *machine.Machine, b tensor.Bounds)
 		}
 	}
 	for _, n := range members {
-		clock[n.Device] = clock[n.Device].Add(Node(n, m, b))
+		clock[n.Device] = clock[n.Device].Add(p.Node(n))
 	}
 }
 
