@@ -125,6 +125,7 @@ type tracker struct {
 type cutKey struct {
 	block, weight string
 	leaves, leaf  int
+	team          string // in mode fast, whose shares the leaves are
 }
 
 // collect finds the problems of rules V14 to V17 that need facts.

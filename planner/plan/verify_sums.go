@@ -34,20 +34,26 @@ func (t *tracker) segments(c *factCall) *part {
 }
 
 // cutAlike checks that every device cuts a weight into leaves at the same
-// features, and that leaves are all of it.
+// features, and that leaves are all of it. In mode fast leaves are the shares
+// of those who divide the rows of a token group, or some experts, between
+// them; others may divide them otherwise.
 func (t *tracker) cutAlike(c *factCall) {
 	a := c.m.s.Args[1]
 	if a.Kind != WeightRef {
 		return
 	}
 	leaf, leaves := c.m.s.Attrs.Int("leaf", 0), c.m.s.Attrs.Int("leaves", 0)
+	team := ""
+	if t.v.p.Numerics.Mode == ir.Fast {
+		team = fmt.Sprint(c.types[0].Shape[0], c.m.s.Attrs.Ints("experts"), c.m.s.Attrs.Sets("turns"))
+	}
 	for _, p := range t.v.weight(a.Device, a.Name, t.layer).Parts {
 		if p.inRange() != nil {
 			continue // rule V13
 		}
 		last := len(p.Shape) - 1
 		for i, bound := range c.m.s.Attrs.Ints("bounds") {
-			key, at := cutKey{c.b.Name, p.Weight, leaves, leaf + i}, p.Slice[last][0]+bound
+			key, at := cutKey{c.b.Name, p.Weight, leaves, leaf + i, team}, p.Slice[last][0]+bound
 			have, ok := t.cuts[key]
 			if !ok {
 				t.cuts[key] = at
