@@ -34,7 +34,9 @@ type Layer struct {
 	Dense []Split
 	// Experts places each routed expert. If every group has a copy of every
 	// expert on its own devices, each group keeps to its own copies; otherwise
-	// the rows of all groups are gathered for the experts.
+	// the rows of all groups are gathered for the experts. Where a layer
+	// chooses among experts more than once, expert e of each choice is placed
+	// by entry e.
 	Experts []Expert
 }
 
