@@ -26,7 +26,7 @@ func randomPlacement(rng *rand.Rand, g *ir.Graph) *placement.Placement {
 	experts := make([]int, g.Layers)
 	for _, n := range g.Nodes {
 		if n.Op.Name == "combine" {
-			experts[n.Layer] = n.Attrs.Int("total", 0)
+			experts[n.Layer] = max(experts[n.Layer], n.Attrs.Int("total", 0))
 		}
 	}
 	stage := r.groups(groups)

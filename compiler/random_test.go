@@ -35,7 +35,7 @@ func TestRandomPrograms(t *testing.T) {
 	begin, failed := time.Now(), 0
 	for i := range uint64(*cases) {
 		seed := *first + i
-		c := &randomCase{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x706c616365))}
+		c := &randomCase{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x706c616365)), mode: ir.Invariant}
 		if err := c.run(); err != nil {
 			t.Errorf("seed %d: %v\n%s\nagain: go test ./compiler -run TestRandomPrograms -args -seed %d -cases 1", seed, err, c, seed)
 			if failed++; failed == 5 {
@@ -46,6 +46,26 @@ func TestRandomPrograms(t *testing.T) {
 	t.Logf("%d random programs from seed %d in %.1f s", *cases, *first, time.Since(begin).Seconds())
 }
 
+// TestRandomFast runs random programs under fast numerics, in f32 and with
+// every part divided where it can be: logits are near the evaluator's, and
+// some differ.
+func TestRandomFast(t *testing.T) {
+	differ := 0
+	for seed := range uint64(20) {
+		c := &randomCase{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x66617374)), mode: ir.Fast, tolerance: 1e-3}
+		if err := c.run(); err != nil {
+			t.Errorf("seed %d: %v\n%s", seed, err, c)
+		}
+		if c.worst > 0 {
+			differ++
+		}
+	}
+	t.Logf("%d of 20 programs differ", differ)
+	if differ < 3 {
+		t.Errorf("logits of %d programs differ from the evaluator's, want at least 3", differ)
+	}
+}
+
 // randomCase is a program, its placement and its prompts.
 type randomCase struct {
 	seed      uint64
@@ -54,6 +74,10 @@ type randomCase struct {
 	options   Options
 	placement *placement.Placement
 	prompts   [][]int
+
+	mode      ir.Mode
+	tolerance float64 // 0: bits are equal
+	worst     float64 // difference seen
 }
 
 // String prints what is needed to look at a failure.
@@ -72,7 +96,10 @@ func (c *randomCase) run() (err error) {
 		}
 	}()
 	c.source = moegen.Program(c.seed)
-	bare, err := build(c.source, dsl.Env{})
+	if c.mode == ir.Fast { // rounding would make much of a small difference
+		c.options.Env.Set = map[string]string{"act": "f32"}
+	}
+	bare, err := build(c.source, c.options.Env)
 	if err != nil {
 		return err
 	}
@@ -131,7 +158,7 @@ func explain(err error) error {
 // draw decides limits, numerics, passes, placement and prompts.
 func (c *randomCase) draw(g *ir.Graph) {
 	o := &c.options
-	o.Numerics = ir.Numerics{Mode: ir.Invariant, Segments: []int{8, 8, 8, 1 + c.rng.IntN(12)}[c.rng.IntN(4)]}
+	o.Numerics = ir.Numerics{Mode: c.mode, Segments: []int{8, 8, 8, 1 + c.rng.IntN(12)}[c.rng.IntN(4)]}
 	o.Limits = plan.Limits{Tokens: 1 + c.rng.IntN(20), Sequences: 4, Context: 16, Page: 1 + c.rng.IntN(8)}
 	o.Limits.Rows = 1 + c.rng.IntN(o.Limits.Tokens)
 	if c.rng.IntN(3) == 0 {
@@ -205,7 +232,7 @@ func (c *randomCase) ragged(program *host.Program, p *plan.Plan, want [][]float3
 				return fmt.Errorf("group %d: %d logits for %d rows of %d", g, len(got[g]), len(list), vocab)
 			}
 			for i, r := range list {
-				if err := equalBits(got[g][i*vocab:(i+1)*vocab], want[r.index][r.position*vocab:(r.position+1)*vocab]); err != nil {
+				if err := c.compare(got[g][i*vocab:(i+1)*vocab], want[r.index][r.position*vocab:(r.position+1)*vocab]); err != nil {
 					return fmt.Errorf("in a batch: prompt %d, position %d: %w", r.index, r.position, err)
 				}
 			}
@@ -220,20 +247,22 @@ func (c *randomCase) alone(program *host.Program, p *plan.Plan, want [][]float32
 		if err != nil {
 			return err
 		}
-		if err := equalBits(rows[0], want[i]); err != nil {
+		if err := c.compare(rows[0], want[i]); err != nil {
 			return fmt.Errorf("alone: prompt %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// equalBits compares lists bit by bit.
-func equalBits(got, want []float32) error {
+// compare compares lists bit by bit, or by the tolerance if there is one.
+func (c *randomCase) compare(got, want []float32) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d logits, want %d", len(got), len(want))
 	}
 	for i, w := range want {
-		if math.Float32bits(got[i]) != math.Float32bits(w) {
+		d := math.Abs(float64(got[i]) - float64(w))
+		c.worst = max(c.worst, d)
+		if c.tolerance == 0 && math.Float32bits(got[i]) != math.Float32bits(w) || c.tolerance > 0 && !(d <= c.tolerance) {
 			return fmt.Errorf("logit %d is %v, want %v", i, got[i], w)
 		}
 	}

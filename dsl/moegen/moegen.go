@@ -91,7 +91,7 @@ type model struct {
 	alternate bool
 
 	feeds []feed
-	which string // condition under which a layer has the first of two feeds
+	which string // condition under which a layer has the first of two feeds; "" for both
 }
 
 // feed is a feed-forward part: experts, or dense.
@@ -142,7 +142,7 @@ func (w *writer) draw() model {
 	m.feeds = []feed{w.drawFeed("moe", w.chance(85))}
 	if m.layers > 1 && w.chance(50) {
 		m.feeds = append(m.feeds, w.drawFeed("other", w.chance(35)))
-		m.which = pick(w, "layer < 1", "layer % 2 == 0", fmt.Sprintf("layer in [%d]", w.between(0, m.layers-1)), "(layer + 1) % 2 == 0")
+		m.which = pick(w, "", "layer < 1", "layer % 2 == 0", fmt.Sprintf("layer in [%d]", w.between(0, m.layers-1)), "(layer + 1) % 2 == 0")
 	}
 	return m
 }

@@ -322,6 +322,11 @@ func (w *writer) call(indent, x string) {
 		w.line("%sf = moe(%s) at \"feed\"", indent, x)
 		return
 	}
+	if w.model.which == "" {
+		w.line("%sf = moe(%s) at \"feed\"", indent, x)
+		w.line("%sf = f + other(%s) at \"feed2\"", indent, x)
+		return
+	}
 	w.line("%sif %s {", indent, w.model.which)
 	w.line("%s  f = moe(%s) at \"feed\"", indent, x)
 	w.line("%s} else {", indent)
