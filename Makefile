@@ -4,7 +4,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test check random fuzz clean
+.PHONY: build run test check goldens random fuzz bench clean
 
 build:
 	$(GO) build -trimpath -o bin/moec ./cmd/moec
@@ -18,12 +18,14 @@ test:
 	$(GO) vet ./...
 	$(GO) test ./...
 
-# The longer checks: a clean build, goldens that rewriting leaves as they are,
+# The longer checks: the main job, goldens that rewriting leaves as they are,
 # random programs on random placements, and a short run of every fuzz target.
-check: run
-	$(GO) test ./... -run Golden -rewrite >/dev/null 2>&1 || true
-	git diff --exit-code -- '*testdata*' docs
-	$(MAKE) random fuzz
+check: run goldens random fuzz
+
+# Write all goldens again; fails if that changes any.
+goldens:
+	$(GO) test -count=1 $$(git grep -l '"rewrite", false' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -args -rewrite
+	git diff --exit-code -- '*testdata*'
 
 # 2,000 random programs on random placements: the plan on the CPU backend gives
 # the bits of the naive evaluator.
@@ -34,6 +36,10 @@ random:
 FUZZTIME ?= 10s
 fuzz:
 	$(GO) run ./internal/fuzzall $(FUZZTIME)
+
+# Whole commands on one core: times and memory. Never fails for being slow.
+bench: build
+	$(GO) run ./internal/bench
 
 clean:
 	rm -rf bin
