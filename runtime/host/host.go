@@ -56,6 +56,9 @@ type turn struct {
 
 // Load puts the weights into the memories and prepares every step.
 func Load(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (*Program, error) {
+	if err := fits(p, ram()); err != nil {
+		return nil, err
+	}
 	g := &Program{plan: p, options: o}
 	for _, m := range p.Memory {
 		g.devices = append(g.devices, &device{id: m.Device, memory: make([]byte, m.Total), shared: make(map[string]view)})
@@ -76,6 +79,20 @@ func Load(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (*Pr
 		return nil, err
 	}
 	return g, g.prepare(&p.Programs[0])
+}
+
+// fits checks that the memories of all devices fit the host, before any
+// weight is read. A host of 0 bytes does not say.
+func fits(p *plan.Plan, host int64) error {
+	var need int64
+	for _, m := range p.Memory {
+		need += m.Total
+	}
+	if host > 0 && need > host {
+		return fmt.Errorf("the memories of %d devices do not fit this host: need %s, have %s; run on a larger host or on GPUs, or compile with fewer --sequences or a shorter --context",
+			len(p.Memory), plan.Bytes(need), plan.Bytes(host))
+	}
+	return nil
 }
 
 // piece returns bytes of a device's memory, which the plan may place badly.

@@ -3,6 +3,7 @@ package host
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"moec/ir"
@@ -178,5 +179,15 @@ func same(t *testing.T, c opCase, want eval.Value, got view, bounds tensor.Bound
 		if math.Float32bits(x) != math.Float32bits(w) {
 			t.Fatalf("%s %v: element %d is %v, want %v", c.op, c.args, i, x, w)
 		}
+	}
+}
+
+func TestFits(t *testing.T) {
+	p := &plan.Plan{Memory: []plan.Memory{{Total: 3e9}, {Total: 3e9}}}
+	if err := fits(p, 5e9); err == nil || !strings.Contains(err.Error(), "need 6.0 GB, have 5.0 GB") {
+		t.Errorf("6 GB on a host of 5: %v", err)
+	}
+	if fits(p, 6e9) != nil || fits(p, 0) != nil {
+		t.Error("6 GB refused on a host of 6, or of unknown size")
 	}
 }
