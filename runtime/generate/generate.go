@@ -8,6 +8,7 @@ package generate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"moec/planner/plan"
@@ -261,18 +262,26 @@ func (r *ragged) add(i int, s *sequence, n int) {
 	}
 }
 
-// advance chooses the next token of every sequence that got logits.
+// advance chooses the next token of every sequence that got logits, in the
+// order of requests, whatever their groups.
 func (e *Engine) advance(rows [][]*sequence, logits [][]float32, stats *Stats, emit func(Event)) {
+	type wanted struct {
+		*sequence
+		logits []float32
+	}
+	var all []wanted
 	for i, list := range rows {
-		if len(list) == 0 {
-			continue
-		}
-		vocab := len(logits[i]) / len(list)
 		for r, s := range list {
-			row := logits[i][r*vocab : (r+1)*vocab]
-			e.take(s, s.Sampling.Next(row, s.index, s.done), stats, emit)
+			vocab := len(logits[i]) / len(list)
+			all = append(all, wanted{s, logits[i][r*vocab : (r+1)*vocab]})
 		}
-		e.groups[i].active = e.retire(e.groups[i])
+	}
+	slices.SortFunc(all, func(a, b wanted) int { return a.index - b.index })
+	for _, w := range all {
+		e.take(w.sequence, w.Sampling.Next(w.logits, w.index, w.done), stats, emit)
+	}
+	for _, g := range e.groups {
+		g.active = e.retire(g)
 	}
 }
 
