@@ -595,6 +595,15 @@ var shardMutants = []mutant{
 	{"V13", "one", "a view outside the stored tensor", func(e *edit) { e.weight(0, "wq").Parts[0].Source.View[0].Hi = 33 }},
 	{"V13", "one", "a view that does not advance", func(e *edit) { e.weight(0, "wq").Parts[0].Source.View[0].Step = 0 }},
 	{"V13", "one", "a view of another shape", func(e *edit) { e.weight(0, "wk").Parts[0].Source.Transposed = true }},
+	{"V13", "one", "a norm loses its weight", func(e *edit) {
+		s := e.step("end", 0, "rms_norm", 0)
+		s.Args = s.Args[:1]
+	}},
+	{"V13", "one", "a weight that nobody reads", func(e *edit) {
+		w := *e.weight(0, "head")
+		w.Name, w.Offset = "head/2", e.Memory[0].Consts+e.Memory[0].Weights
+		e.Weights = append(e.Weights, w)
+	}},
 	{"V13", "one", "a shape that overflows", func(e *edit) { e.weight(0, "wq").Parts[0].Shape = []int{1 << 40, 1 << 40} }},
 
 	{"V14", "experts", "a step names other experts", func(e *edit) { e.set(body, 0, "expert_matmul", 0, "experts", []int{0, 3}) }},

@@ -307,7 +307,7 @@ func (v *verifier) scratch() {
 					continue
 				}
 				in := b.buffer(a.Device, a.Name)
-				inPlace := OpInfo(s.Op).Has(ir.Elementwise) && in.Offset == out.Offset && in.Type.Equal(out.Type) && !a.retyped(in)
+				inPlace := in == out && OpInfo(s.Op).Has(ir.Elementwise) && !a.retyped(in)
 				if overlap(in, out) && !inPlace {
 					v.fail("%s: writes %s over its operand %s", where(b, q, at, s), s.Out, a.Name)
 				}

@@ -231,12 +231,16 @@ func (v *verifier) written() {
 }
 
 // lives is rule V10: it follows the queues, remembers whose value every piece
-// of memory holds, and checks that operands are still there.
+// of memory holds, and checks that operands are still there. What a block's
+// own buffers hold is lost when a turn begins.
 func (v *verifier) lives() {
 	for _, prog := range v.progs {
 		held := make(map[int][]*Buffer) // by device: buffers whose value is whole
-		hold := func(buf *Buffer) {
+		give := func(buf *Buffer) {
 			held[buf.Device] = slices.DeleteFunc(held[buf.Device], func(o *Buffer) bool { return overlap(o, buf) })
+		}
+		hold := func(buf *Buffer) {
+			give(buf)
 			held[buf.Device] = append(held[buf.Device], buf)
 		}
 		for i := range prog.Buffers {
@@ -244,7 +248,12 @@ func (v *verifier) lives() {
 				hold(b)
 			}
 		}
-		f := &flow{v: v, prog: prog, begin: func(*blockIndex) {}}
+		f := &flow{v: v, prog: prog}
+		f.begin = func(b *blockIndex) {
+			for i := range b.Buffers {
+				give(&b.Buffers[i])
+			}
+		}
 		f.read = func(b *blockIndex, m meeting, a Ref) {
 			if buf := b.buffer(a.Device, a.Name); a.Kind == BufferRef && !slices.Contains(held[a.Device], buf) {
 				v.fail("%s: %s of device %d was overwritten before it is read", where(b, m.q, m.at, m.s), a.Name, a.Device)

@@ -74,6 +74,34 @@ func (v *verifier) coverage() {
 	if params != v.p.Model.Params {
 		v.fail("the devices keep weights of %d parameters, the model has %d", params, v.p.Model.Params)
 	}
+	v.unread()
+}
+
+// unread looks for weights that no step of a program reads in some layer.
+func (v *verifier) unread() {
+	for _, prog := range v.progs {
+		read := make(map[*Weight]map[int]bool) // to layers
+		for _, r := range prog.Runs {
+			first, count := r.Layers.layersOf()
+			prog.blocks[r.Block].steps(func(_ *Queue, _ int, s *Step) {
+				for _, a := range s.Args {
+					for i := 0; a.Kind == WeightRef && i < count; i++ {
+						w := v.weight(a.Device, a.Name, first+i)
+						if read[w] == nil {
+							read[w] = make(map[int]bool)
+						}
+						read[w][first+i] = true
+					}
+				}
+			})
+		}
+		for i := range v.p.Weights {
+			w := &v.p.Weights[i]
+			if n := w.Layers.Len(); len(read[w]) < n {
+				v.fail("%s: weight %s of device %d is read in %d of %d layers", prog.Name, w.Name, w.Device, len(read[w]), n)
+			}
+		}
+	}
 }
 
 // inRange checks a slice against the shape of its weight.
