@@ -51,7 +51,7 @@ CUDA_GO = CGO_ENABLED=1 \
 	CGO_LDFLAGS="-L$(CURDIR)/$(CUDA_LINK)" \
 	$(GO)
 
-.PHONY: cuda-toolkit build-cuda build-cuda-tests test-cuda-stub
+.PHONY: cuda-toolkit build-cuda build-cuda-tests build-gpucheck test-cuda-stub
 
 cuda-toolkit: $(CUDA_STAMP)
 
@@ -85,6 +85,12 @@ build-cuda: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
 build-cuda-tests: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
 	mkdir -p bin
 	$(CUDA_GO) test -c -tags cuda -o bin/cuda-driver.test ./$(CUDA_DRIVER)
+
+# bin/gpucheck compares CPU and GPU; run it in the repository's root on a machine
+# with a GPU and nvcc.
+build-gpucheck: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
+	mkdir -p bin
+	$(CUDA_GO) build -tags cuda -o bin/gpucheck ./internal/gpucheck
 
 # The tests take the stub for the driver; those that need a GPU skip themselves.
 test-cuda-stub: $(CUDA_STUB) $(CUDA_LINK)/libcuda.a

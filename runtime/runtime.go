@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"moec/planner/plan"
+	"moec/runtime/cuda"
 	"moec/runtime/host"
 	"moec/runtime/step"
 	"moec/runtime/weights"
@@ -28,6 +29,10 @@ type Program interface {
 type Options struct {
 	Poison   bool              // host: fill dead memory with NaN
 	Progress func(bytes int64) // told of weight bytes as they are loaded, or nil
+	// Oversubscribe lets a plan have more devices than there are GPUs.
+	Oversubscribe bool
+	Nvcc          string         // path to nvcc or a toolkit; "" looks in the usual places
+	Warn          func(s string) // told of what slows the work, or nil
 }
 
 // Backend is one row of the backend table.
@@ -43,11 +48,16 @@ type Backend struct {
 func Backends() []Backend {
 	return []Backend{
 		{Name: "cpu", Doc: "the host's processor: one goroutine and one memory for each device of the plan", Load: loadHost},
+		{Name: "cuda", Doc: "NVIDIA GPUs: one arena and stream for each device of the plan", Load: loadCUDA},
 	}
 }
 
 func loadHost(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (Program, error) {
 	return host.Load(ctx, p, src, host.Options{Poison: o.Poison, Progress: o.Progress})
+}
+
+func loadCUDA(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (Program, error) {
+	return cuda.Load(ctx, p, src, cuda.Options{Oversubscribe: o.Oversubscribe, Poison: o.Poison, Progress: o.Progress, Nvcc: o.Nvcc, Warn: o.Warn})
 }
 
 // Lookup returns the backend of that name.
