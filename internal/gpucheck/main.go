@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -41,7 +42,7 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Printf("%s, commit %s, %s\n\n", time.Now().UTC().Format("2006-01-02"), *commit, d.Devices()[0].Name)
-	fmt.Printf("%-20s %-6s %-6s %9s %9s %9s %8s %9s  %s\n", "checkpoint", "type", "plan", "positions", "max error", "mean KL", "top-1", "load s", "two devices, and in company")
+	fmt.Printf("%-20s %-6s %-6s %9s %9s %9s %9s %8s %7s  %s\n", "checkpoint", "type", "plan", "positions", "max error", "RMS error", "mean KL", "top-1", "load s", "two devices, and in company")
 	failed := false
 	for _, c := range cases() {
 		if !strings.Contains(c.name, *only) {
@@ -67,7 +68,11 @@ type testCase struct {
 // cases are the example model on its recorded text, and every tiny checkpoint
 // on its recorded prompts.
 func cases() []testCase {
-	list := []testCase{{"example", "examples/tiny-mixtral", madeUp(8, 256, 1024), plan.Limits{Tokens: 256, Rows: 256, Sequences: 8, Context: 256, Page: 16}}}
+	text, err := recordedText("testdata/example/golden.safetensors")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gpucheck:", err)
+	}
+	list := []testCase{{"example", "examples/tiny-mixtral", text, plan.Limits{Tokens: 256, Rows: 256, Sequences: 8, Context: 256, Page: 16}}}
 	goldens, _ := filepath.Glob("testdata/families/*/golden.json")
 	for _, path := range goldens {
 		var meta struct {
@@ -86,15 +91,29 @@ func cases() []testCase {
 	return list
 }
 
-// madeUp returns windows of tokens that are spread over the vocabulary.
-func madeUp(windows, length, vocab int) [][]int {
-	list := make([][]int, windows)
+// recordedText reads the windows of validation text that the example's
+// reference run has: i32 ids [windows, length].
+func recordedText(path string) ([][]int, error) {
+	f, err := checkpoint.OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, ok := f.Tensor("ids")
+	if !ok || len(info.Shape) != 2 || info.DType != "I32" {
+		return nil, fmt.Errorf("%s has no ids", path)
+	}
+	raw := make([]byte, info.Bytes())
+	if err := f.ReadAt("ids", raw, 0); err != nil {
+		return nil, err
+	}
+	list := make([][]int, info.Shape[0])
 	for w := range list {
-		for i := range length {
-			list[w] = append(list[w], int(uint64(w*length+i+1)*0x9e3779b97f4a7c15>>33%uint64(vocab)))
+		for i := range int(info.Shape[1]) {
+			list[w] = append(list[w], int(binary.LittleEndian.Uint32(raw[4*(w*int(info.Shape[1])+i):])))
 		}
 	}
-	return list
+	return list, nil
 }
 
 // run compares one checkpoint: one device, then two logical devices.
@@ -189,7 +208,8 @@ func logits(backend string, p *plan.Plan, src weights.Source, prompts [][]int) (
 // difference says how far the logits of two runs are apart.
 type difference struct {
 	positions, same int
-	largest, kl     float64 // kl is the sum over positions
+	largest         float64
+	squares, kl     float64 // sums
 }
 
 func compare(got, want [][]float32, vocab int) difference {
@@ -202,9 +222,11 @@ func compare(got, want [][]float32, vocab int) difference {
 				d.same++
 			}
 			for j := range w {
-				if e := math.Abs(float64(g[j]) - float64(w[j])); e > d.largest || e != e {
+				e := math.Abs(float64(g[j]) - float64(w[j]))
+				if e > d.largest || e != e {
 					d.largest = e
 				}
+				d.squares += e * e
 			}
 			d.kl += divergence(w, g)
 		}
@@ -252,5 +274,5 @@ func sameBits(a, b [][]float32) string {
 
 func (c *testCase) print(p *plan.Plan, name string, d difference, took time.Duration, note string) {
 	act := p.Weights[0].DType.String()
-	fmt.Printf("%-20s %-6s %-6s %9d %9.2g %9.2g %7.2f%% %9.1f  %s\n", c.name, act, name, d.positions, d.largest, d.kl/float64(d.positions), 100*float64(d.same)/float64(d.positions), took.Seconds(), note)
+	fmt.Printf("%-20s %-6s %-6s %9d %9.2g %9.2g %9.2g %7.2f%% %7.1f  %s\n", c.name, act, name, d.positions, d.largest, math.Sqrt(d.squares/float64(d.positions*p.Model.Vocab)), d.kl/float64(d.positions), 100*float64(d.same)/float64(d.positions), took.Seconds(), note)
 }
