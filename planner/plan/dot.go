@@ -11,12 +11,14 @@ import (
 	"gonum.org/v1/gonum/graph/simple"
 
 	"moec/ir"
+	"moec/ir/tensor"
 )
 
 // DOT draws a program: a cluster for each block and in it one for each
-// device, with the steps as boxes, experts by number, and collectives as
-// ellipses between the devices. A block that runs for several layers is drawn
-// once and says so.
+// device, with its steps as boxes, experts by number, and collectives as
+// ellipses between the devices. Steps that only move, round or scale what
+// another made are left out. A block that runs for several layers is drawn once
+// and says so.
 func DOT(p *Plan) ([]byte, error) {
 	d := &drawing{g: simple.NewDirectedGraph(), p: p}
 	for i := range p.Programs {
@@ -90,7 +92,7 @@ func (a attributes) Attributes() []encoding.Attribute { return a }
 
 func (d *drawing) DOTID() string { return quote(d.p.Model.Name) }
 func (d *drawing) DOTAttributers() (g, n, e encoding.Attributer) {
-	return attributes{{Key: "rankdir", Value: "TB"}, {Key: "fontname", Value: quote("Helvetica")}, {Key: "compound", Value: "true"}},
+	return attributes{{Key: "rankdir", Value: "TB"}, {Key: "fontname", Value: quote("Helvetica")}, {Key: "compound", Value: "true"}, {Key: "newrank", Value: "true"}},
 		attributes{{Key: "style", Value: "filled"}, {Key: "fontname", Value: quote("Helvetica")}, {Key: "fontsize", Value: "10"}, {Key: "margin", Value: quote("0.08,0.04")}},
 		attributes{{Key: "fontsize", Value: "8"}, {Key: "fontname", Value: quote("Helvetica")}, {Key: "color", Value: quote("#555555")}}
 }
@@ -154,8 +156,8 @@ func blockLabel(prog *Program, block string) string {
 type artist struct {
 	*drawing
 	block  *Block
-	made   map[bufKey]graph.Node
-	meet   map[int]graph.Node // by channel
+	made   map[bufKey]graph.Node // the drawn step that a buffer's value is from
+	meet   map[int]graph.Node    // by channel
 	before map[int]graph.Node
 	outer  *cluster
 }
@@ -170,25 +172,61 @@ func (a *artist) add(in *cluster, v *vertex) graph.Node {
 func (a *artist) queue(q *Queue) {
 	c := &cluster{DirectedGraph: simple.NewDirectedGraph(), id: fmt.Sprintf("%s_%d", a.block.Name, q.Device), label: fmt.Sprintf("device %d", q.Device), color: palette[q.Device%len(palette)]}
 	a.outer.parts = append(a.outer.parts, c)
-	var last graph.Node
 	for i := range q.Steps {
 		s := &q.Steps[i]
-		node := a.node(c, s)
-		a.edges(q, s, node)
-		if s.Out != "" {
-			a.made[bufKey{q.Device, s.Out}] = node
+		from := a.sources(s)
+		node := latest(from)
+		if drawn(s) {
+			node = a.node(c, q.Device, s)
+			a.edges(s, from, node)
 		}
-		last = node
-	}
-	if last != nil {
-		a.last[q.Device] = last
+		if s.Out != "" && node != nil {
+			a.made[bufKey{q.Device, s.Out}] = node
+			a.last[q.Device] = node
+		}
 	}
 }
 
+// drawn reports whether a step gets a box of its own.
+func drawn(s *Step) bool {
+	switch s.Op {
+	case "attention", "topk", "combine", "combine_nodes":
+		return true
+	}
+	return OpInfo(s.Op).Has(ir.Collective) || weightName(s) != ""
+}
+
+// sources returns, for each operand, the drawn step that it is from, or nil.
+func (a *artist) sources(s *Step) []graph.Node {
+	list := make([]graph.Node, len(s.Args))
+	for i, arg := range s.Args {
+		if arg.Kind != BufferRef || isInput(arg.Name) {
+			continue
+		}
+		if n, ok := a.made[bufKey{arg.Device, arg.Name}]; ok {
+			list[i] = n
+		} else if strings.HasPrefix(arg.Name, "x") {
+			list[i] = a.before[arg.Device]
+		}
+	}
+	return list
+}
+
+// latest returns the source that was drawn last.
+func latest(list []graph.Node) graph.Node {
+	var last graph.Node
+	for _, n := range list {
+		if n != nil && (last == nil || n.ID() > last.ID()) {
+			last = n
+		}
+	}
+	return last
+}
+
 // node draws a step; the members of a collective are one ellipse.
-func (a *artist) node(c *cluster, s *Step) graph.Node {
+func (a *artist) node(c *cluster, device int, s *Step) graph.Node {
 	if !OpInfo(s.Op).Has(ir.Collective) {
-		return a.add(c, &vertex{label: label(s), shape: "box", fill: "white"})
+		return a.add(c, &vertex{label: a.label(device, s), shape: "box", fill: "white"})
 	}
 	channel := s.Attrs.Int("channel", 0)
 	if n, ok := a.meet[channel]; ok {
@@ -200,52 +238,68 @@ func (a *artist) node(c *cluster, s *Step) graph.Node {
 }
 
 // edges draws what a step reads.
-func (a *artist) edges(q *Queue, s *Step, node graph.Node) {
-	for _, arg := range s.Args {
-		if arg.Kind != BufferRef {
+func (a *artist) edges(s *Step, from []graph.Node, node graph.Node) {
+	for i, n := range from {
+		if n == nil || n.ID() == node.ID() || a.g.HasEdgeFromTo(n.ID(), node.ID()) {
 			continue
 		}
-		from, ok := a.made[bufKey{arg.Device, arg.Name}]
-		if !ok {
-			from, ok = a.before[arg.Device]
-			if !ok || strings.HasPrefix(arg.Name, "b") || isInput(arg.Name) {
-				continue
-			}
+		e := &arrow{Edge: simple.Edge{F: n, T: node}}
+		if OpInfo(s.Op).Has(ir.Collective) {
+			e.label = perRow(a.typeOf(s.Args[i].Device, s.Args[i].Name))
 		}
-		if from.ID() != node.ID() {
-			e := &arrow{Edge: simple.Edge{F: from, T: node}}
-			if OpInfo(s.Op).Has(ir.Collective) {
-				e.label = a.typeOf(arg)
-			}
-			a.g.SetEdge(e)
-		}
+		a.g.SetEdge(e)
 	}
 }
 
-func (a *artist) typeOf(r Ref) string {
+func (a *artist) typeOf(device int, name string) tensor.Type {
 	for _, b := range a.block.Buffers {
-		if b.Name == r.Name && b.Device == r.Device {
-			return b.Type.String()
+		if b.Name == name && b.Device == device {
+			return b.Type
 		}
+	}
+	return tensor.Type{}
+}
+
+// perRow is the size of a value for each token or wanted row.
+func perRow(t tensor.Type) string {
+	switch t.Shape.Sym().Base() {
+	case tensor.Tokens:
+		return Bytes(int64(t.Shape.Static()*t.DType.Bytes())) + " a token"
+	case tensor.Rows:
+		return Bytes(int64(t.Shape.Static()*t.DType.Bytes())) + " a row"
 	}
 	return ""
 }
 
-// label names a step, its weights and its experts.
-func label(s *Step) string {
+// weightName lists the weights that a step or its body reads.
+func weightName(s *Step) string {
+	var names []string
+	for _, arg := range s.Args {
+		if arg.Kind != WeightRef {
+			continue
+		}
+		for _, part := range strings.Split(arg.Name, "+") {
+			names = append(names, part[strings.LastIndex(part, ".")+1:])
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// label names a step, its weights, its experts and its result.
+func (a *artist) label(device int, s *Step) string {
 	name := strings.ReplaceAll(s.Op, "_", " ")
 	if s.Op == "fused" {
 		name = s.Attrs.Text("kind")
 	}
 	lines := []string{name}
-	for _, a := range s.Args {
-		if a.Kind == WeightRef {
-			short := strings.ReplaceAll(a.Name, "layers.{layer}.", "")
-			lines = append(lines, short)
-		}
+	if w := weightName(s); w != "" {
+		lines = append(lines, w)
 	}
 	if e := expertsOf(s); e != nil {
 		lines = append(lines, "experts "+numbers(e))
+	}
+	if t := a.typeOf(device, s.Out); t.DType != tensor.Invalid {
+		lines = append(lines, t.String())
 	}
 	return strings.Join(lines, "\n")
 }
