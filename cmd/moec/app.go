@@ -140,6 +140,13 @@ func (a *app) printf(format string, args ...any) error {
 	return err
 }
 
+// warn prints what slows the work but does not stop it.
+func (a *app) warn(message string) {
+	if !a.json {
+		fmt.Fprintln(a.err, "moec:", message)
+	}
+}
+
 // terminal reports whether w is a terminal, on which progress is shown.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

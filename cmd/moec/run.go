@@ -18,6 +18,9 @@ type loadFlags struct {
 	weights string
 	seed    uint64
 	devices string
+	// Of the CUDA backend.
+	oversubscribe bool
+	nvcc          string
 }
 
 func (f *loadFlags) add(c *cobra.Command) {
@@ -25,6 +28,8 @@ func (f *loadFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.weights, "weights", "", `"random" instead of a checkpoint's weights`)
 	c.Flags().Uint64Var(&f.seed, "weights-seed", 1, "of random weights")
 	c.Flags().StringVar(&f.devices, "devices", "cpu", "what to run on: "+backendNames())
+	c.Flags().BoolVar(&f.oversubscribe, "oversubscribe", false, "with --devices cuda: devices of the plan may share a GPU")
+	c.Flags().StringVar(&f.nvcc, "nvcc", "", "with --devices cuda: path to nvcc or a CUDA toolkit (default: CUDA_HOME, PATH)")
 }
 
 func backendNames() string {
@@ -128,7 +133,7 @@ func (a *app) load(ctx context.Context, s *session, f *loadFlags) (runtime.Progr
 		return nil, fail(exitUsage, err)
 	}
 	bar := newBar(a.err, "weights", weightBytes(s.plan))
-	program, err := backend.Load(ctx, s.plan, s.source, runtime.Options{Progress: bar.add})
+	program, err := backend.Load(ctx, s.plan, s.source, runtime.Options{Progress: bar.add, Oversubscribe: f.oversubscribe, Nvcc: f.nvcc, Warn: a.warn})
 	bar.end()
 	if err != nil && ctx.Err() == nil {
 		return nil, loadError(err)
