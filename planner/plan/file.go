@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -121,39 +120,6 @@ func Read(path string) (*Plan, error) {
 		return nil, &FileError{File: path, What: err.Error()}
 	}
 	return Decode(path, text)
-}
-
-// Write writes the plan so that path holds the old file or the whole new one,
-// never a part.
-func Write(path string, p *Plan) (err error) {
-	text, err := Encode(p)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return &FileError{File: path, What: err.Error(), Remedy: "name a directory that exists and can be written to"}
-	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-			err = &FileError{File: path, What: err.Error(), Remedy: "nothing was written"}
-		}
-	}()
-	if _, err = tmp.Write(text); err != nil {
-		return err
-	}
-	if err = tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = tmp.Sync(); err != nil {
-		return err
-	}
-	if err = tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }
 
 // Comparable returns the plan's text without the checksum, which would differ

@@ -53,6 +53,7 @@ func (v *verifier) coverage() {
 				}
 				if !l.part.sameWeight(p) || l.dtype != w.DType {
 					v.fail("weight %s of layer %d is not the same on all devices: shape %v, type %s or source %q on device %d", p.Weight, first+i, p.Shape, w.DType, p.Source.Key, w.Device)
+					continue
 				}
 				l.shards = append(l.shards, shard{p.Slice, p.Experts})
 			}
