@@ -3,6 +3,7 @@
 #
 #   cuda-toolkit    nvcc and CUDA's headers in .cache/cuda, from Python packages
 #   build-cuda      bin/moec that runs with and without an NVIDIA driver
+#   kernels         compiles every kernel for each architecture
 #   test-cuda-stub  the CUDA layer's tests against a driver without a GPU
 #   build-cuda-tests
 #                   bin/cuda-driver.test, the same tests as a program; on a machine
@@ -51,7 +52,7 @@ CUDA_GO = CGO_ENABLED=1 \
 	CGO_LDFLAGS="-L$(CURDIR)/$(CUDA_LINK)" \
 	$(GO)
 
-.PHONY: cuda-toolkit build-cuda build-cuda-tests build-gpucheck test-cuda-stub
+.PHONY: cuda-toolkit build-cuda build-cuda-tests build-gpucheck kernels test-cuda-stub
 
 cuda-toolkit: $(CUDA_STAMP)
 
@@ -85,6 +86,11 @@ build-cuda: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
 build-cuda-tests: $(CUDA_HEADER) $(CUDA_LINK)/libcuda.a
 	mkdir -p bin
 	$(CUDA_GO) test -c -tags cuda -o bin/cuda-driver.test ./$(CUDA_DRIVER)
+
+# Every kernel of the table, compiled for each architecture: no warnings, no
+# local memory.
+kernels: $(CUDA_HEADER)
+	MOEC_KERNELS=1 CUDA_HOME=$(CUDA_ROOT) $(GO) test -count=1 -timeout 25m ./codegen -run Real -v
 
 # bin/gpucheck compares CPU and GPU; run it in the repository's root on a machine
 # with a GPU and nvcc.
