@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"ir/placement":    {},
 	"ir":              {"ir/tensor", "ir/tree", "ir/diag"},
 	"ir/machine":      {"ir/tensor"},
+	"ir/dot":          {"ir"},
 	"ir/eval":         {"ir", "ir/arith"},
 	"dsl":             {"ir", "ir/diag"},
 	"passes/trace":    {"ir", "ir/textdiff"},

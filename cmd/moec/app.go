@@ -68,6 +68,7 @@ var commands = []command{
 	{"checkpoint", checkpointCommand},
 	{"check", checkCommand},
 	{"fmt", fmtCommand},
+	{"svg", svgCommand},
 	{"ops", opsCommand},
 	{"passes", passesCommand},
 	{"strategies", strategiesCommand},

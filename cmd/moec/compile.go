@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type compileFlags struct {
 	limits     plan.Limits
 
 	print string
+	dot   string
 	to    string
 	off   []string
 }
@@ -59,6 +61,7 @@ func (f *compileFlags) add(c *cobra.Command) {
 func (f *compileFlags) addDebug(c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.print, "print", "", "show graphs: changed (what each pass changed), all, or the name of a pass")
+	fs.StringVar(&f.dot, "dot", "", "draw the graph after this pass in the DOT language; pipe it into \"moec svg\"")
 	fs.StringVar(&f.to, "to", "", "stop after this pass")
 	fs.StringArrayVar(&f.off, "off", nil, "leave a pass out")
 }
@@ -76,7 +79,7 @@ func compileCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if r.Plan == nil { // --to ended it early
+			if r.Plan == nil || f.dot != "" { // --to ended it early, or a picture was all
 				return nil
 			}
 			if out == "" {
@@ -131,8 +134,12 @@ func (a *app) compile(ctx context.Context, path string, f *compileFlags) (*compi
 	for _, name := range f.off {
 		o.Off[name] = true
 	}
-	if f.print != "" {
+	switch {
+	case f.print != "":
 		o.Sink = trace.NewText(a.out, f.print)
+	case f.dot != "":
+		o.Sink = &picture{a.out, f.dot}
+		o.To = cmp.Or(o.To, f.dot)
 	}
 	if o.Numerics, err = f.mode(); err != nil {
 		return nil, err
