@@ -11,7 +11,7 @@ build:
 
 # The main job: compile the example for four devices, run it, stream text.
 run: build
-	bin/moec compile examples/mixtral.moe --gpus 4 --checkpoint examples/tiny-mixtral -o bin/tiny-mixtral.plan
+	bin/moec compile examples/mixtral.moe --gpus 4 --strategy ep --checkpoint examples/tiny-mixtral -o bin/tiny-mixtral.plan
 	bin/moec run bin/tiny-mixtral.plan --checkpoint examples/tiny-mixtral --prompt "ROMEO:" --max-tokens 200 --temperature 0.8 --top-p 0.95 --seed 7
 
 test:
