@@ -1,0 +1,83 @@
+package plan_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gonum.org/v1/gonum/graph/formats/dot"
+
+	"moec/ir/textdiff"
+	"moec/planner/plan"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write golden files anew")
+
+// TestDOTGolden compares the pictures of some plans.
+func TestDOTGolden(t *testing.T) {
+	for _, s := range samples {
+		if s.name != "experts" && s.name != "pipeline" {
+			continue
+		}
+		got, err := plan.DOT(s.plan(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, '\n')
+		file := filepath.Join("testdata", s.name+".dot")
+		if *rewrite {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := textdiff.Unified(file, "now", string(want), string(got)); diff != "" {
+			t.Errorf("%s (run with -rewrite if it is meant):\n%s", s.name, diff)
+		}
+	}
+}
+
+// TestDOTShows checks of every sample that its picture is DOT, the same each
+// time, and has all blocks, devices and experts.
+func TestDOTShows(t *testing.T) {
+	for _, s := range samples {
+		p := s.plan(t)
+		text, err := plan.DOT(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dot.ParseBytes(text); err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+		for range 3 {
+			if again, _ := plan.DOT(s.plan(t)); !bytes.Equal(again, text) {
+				t.Fatalf("%s: the picture differs from one time to the next", s.name)
+			}
+		}
+		wants := []string{"begin", fmt.Sprintf("on %d devices", s.devices)}
+		for d := range s.devices {
+			wants = append(wants, fmt.Sprintf("device %d<BR", d))
+		}
+		for e := range nExperts {
+			wants = append(wants, fmt.Sprintf(`WIDTH="22">%d</TD>`, e))
+		}
+		if s.heads || s.homes != nil || s.pipe {
+			wants = append(wants, "B a token")
+		}
+		if !s.pipe {
+			wants = append(wants, fmt.Sprintf("layers 0-%d: %d with the same plan, drawn once", s.layers-1, s.layers))
+		}
+		for _, w := range wants {
+			if !strings.Contains(string(text), w) {
+				t.Errorf("%s: the picture lacks %q", s.name, w)
+			}
+		}
+	}
+}
