@@ -161,6 +161,5 @@ func Limits(l plan.Limits, m plan.Model) plan.Limits {
 	return l
 }
 
-
 // onOne puts everything on device 0.
 func onOne(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, "tp1", 1) }
