@@ -117,17 +117,33 @@ func (c *randomCase) run() (err error) {
 	if err != nil {
 		return fmt.Errorf("evaluate: %w", err)
 	}
-	program, err := host.Load(context.Background(), r.Plan, weights.Checkpoint{Tensors: files}, host.Options{Poison: true})
+	p, err := throughFile(r.Plan)
+	if err != nil {
+		return fmt.Errorf("plan file: %w", explain(err))
+	}
+	program, err := host.Load(context.Background(), p, weights.Checkpoint{Tensors: files}, host.Options{Poison: true})
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
 	defer program.Close()
 	for range 2 { // pages are used again
-		if err := c.ragged(program, r.Plan, want); err != nil {
+		if err := c.ragged(program, p, want); err != nil {
 			return err
 		}
 	}
-	return c.alone(program, r.Plan, want)
+	return c.alone(program, p, want)
+}
+
+// throughFile writes a plan, reads it again and verifies it.
+func throughFile(p *plan.Plan) (*plan.Plan, error) {
+	text, err := plan.Encode(p)
+	if err != nil {
+		return nil, err
+	}
+	if p, err = plan.Decode("random.plan", text); err != nil {
+		return nil, err
+	}
+	return p, plan.Verify(p)
 }
 
 // build evaluates a description.
