@@ -30,7 +30,7 @@ var layers = map[string][]string{
 	"passes/trace":    {"ir", "ir/textdiff"},
 	"passes/cost":     {"ir", "ir/machine", "ir/placement"},
 	"passes":          {"ir", "ir/placement", "ir/machine", "passes/trace", "passes/cost"},
-	"planner/plan":    {"ir", "ir/placement"},
+	"planner/plan":    {"ir", "ir/dot", "ir/placement"},
 	"planner":         {"planner/plan"},
 	"codegen/nvcc":    {},
 	"codegen/kernels": {"ir/tensor"},

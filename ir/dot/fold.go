@@ -2,6 +2,7 @@ package dot
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"moec/ir"
@@ -11,6 +12,7 @@ import (
 type layers struct {
 	first []int                 // of each layer: the one that stands for it
 	drawn map[*ir.Node]*ir.Node // nodes of layers that are not drawn, to their like
+	after map[*ir.Node]bool     // nodes outside the layers that come after one
 }
 
 // of returns the layer that stands for l.
@@ -43,10 +45,11 @@ func (s layers) label(l int) string {
 
 // standsFor folds runs of layers that have the same nodes in the same order.
 func standsFor(g *ir.Graph, fold bool) layers {
-	s := layers{first: make([]int, g.Layers), drawn: make(map[*ir.Node]*ir.Node)}
+	s := layers{first: make([]int, g.Layers), drawn: make(map[*ir.Node]*ir.Node), after: make(map[*ir.Node]bool)}
 	nodes := make([][]*ir.Node, g.Layers)
 	for _, n := range g.Nodes {
-		if n.Layer >= 0 && !n.Op.Has(ir.Nullary) {
+		s.after[n] = slices.ContainsFunc(n.Args, func(a *ir.Node) bool { return a.Layer >= 0 || s.after[a] })
+		if n.Layer >= 0 && !n.Op.Has(ir.Nullary) && !n.Op.Has(ir.Resident) {
 			nodes[n.Layer] = append(nodes[n.Layer], n)
 		}
 	}
@@ -76,13 +79,31 @@ func shape(list []*ir.Node) string {
 			switch k, ok := local[a]; {
 			case ok:
 				fmt.Fprint(&text, " ", k)
-			case a.Op.Has(ir.Nullary):
-				fmt.Fprint(&text, " ", a.Op.Name, a.Type)
+			case a.Op.Has(ir.Nullary) || a.Op.Has(ir.Resident):
+				fmt.Fprint(&text, " ", a.Op.Name, a.Type, a.Attrs.Sets("slice"), a.Attrs.Ints("experts"))
 			default:
 				fmt.Fprint(&text, " before ", a.Type, a.Device)
 			}
 		}
-		fmt.Fprintln(&text, n.Attrs.Ints("experts"))
+		text.WriteString(said(n.Attrs))
+		text.WriteByte('\n')
+	}
+	return text.String()
+}
+
+// said prints attributes but those that number a collective or name a cache,
+// which differ from layer to layer.
+func said(list ir.Attrs) string {
+	var text strings.Builder
+	for _, at := range list {
+		switch v := at.Value.(type) {
+		case *ir.Graph:
+			text.WriteString(" {" + shape(v.Nodes) + "}")
+		default:
+			if at.Name != "channel" && at.Name != "cache" {
+				fmt.Fprint(&text, " ", at.Name, "=", v)
+			}
+		}
 	}
 	return text.String()
 }

@@ -2,19 +2,16 @@ package plan
 
 import (
 	"fmt"
-	"html"
 	"maps"
 	"slices"
 	"strings"
 
-	"gonum.org/v1/gonum/graph/encoding"
-
+	"moec/ir/dot"
 	"moec/ir/tensor"
 )
 
 // A panel is what a picture shows of a block, before it is laid out.
 type panel struct {
-	name  string // unique in the plan
 	label string
 	notes map[int]string // by device, beside its number
 	steps []drawnStep
@@ -24,43 +21,16 @@ type panel struct {
 
 // drawnStep is a box.
 type drawnStep struct {
-	device  int
-	first   bool // nothing in the lane comes before it
-	joint   bool // a member of a collective
-	name    string
-	details []string // weights, heads
-	experts []int
-	typ     string
+	dot.Box
+	first bool // nothing in the lane comes before it
+	send  bool // gives to a collective without having its result
 }
 
 // line is an edge between two boxes of a panel.
 type line struct {
 	from, to int
-	kind     lineKind
+	style    dot.Style
 	label    string
-}
-
-// lineKind says what an edge is.
-type lineKind uint8
-
-const (
-	reads    lineKind = iota // to reads what from made
-	follows                  // to comes after from on its device; not shown
-	exchange                 // members of a collective beside each other
-	sends                    // from one device to another
-)
-
-func (l line) attributes() attributes {
-	bold := attributes{{Key: "color", Value: quote(joint)}, {Key: "penwidth", Value: "2"}, {Key: "label", Value: quote(l.label)}}
-	switch l.kind {
-	case follows:
-		return attributes{{Key: "style", Value: "invis"}, {Key: "weight", Value: "20"}}
-	case exchange:
-		return append(bold, encoding.Attribute{Key: "dir", Value: "both"})
-	case sends:
-		return bold
-	}
-	return attributes{{Key: "weight", Value: "20"}}
 }
 
 // lane is the title of a device's lane.
@@ -86,11 +56,7 @@ func panels(p *Plan) []*panel {
 				continue
 			}
 			seen[r.Block] = true
-			name := r.Block
-			if len(p.Programs) > 1 {
-				name = prog.Name + "_" + name
-			}
-			next := newSketch(p, prog, &prog.Blocks[at]).panel(name)
+			next := newSketch(p, prog, &prog.Blocks[at]).panel()
 			if n := len(list); n > 0 && list[n-1].key() == next.key() {
 				list[n-1].label += "\n" + next.label + ": the same for the rows whose logits are wanted"
 				continue
@@ -113,10 +79,10 @@ func (p *panel) key() string {
 	var b strings.Builder
 	rows := strings.NewReplacer("[S", "[T", ",S", ",T")
 	for _, s := range p.steps {
-		fmt.Fprintln(&b, s.device, s.name, s.details, s.experts, rows.Replace(s.typ))
+		fmt.Fprintln(&b, s.Device, s.Name, s.Details, s.Experts, rows.Replace(s.Type))
 	}
 	for _, e := range p.edges {
-		fmt.Fprintln(&b, e.from, e.to, e.kind)
+		fmt.Fprintln(&b, e.from, e.to, e.style)
 	}
 	return b.String()
 }
@@ -145,8 +111,8 @@ func newSketch(p *Plan, prog *Program, b *Block) *sketch {
 	return s
 }
 
-func (s *sketch) panel(name string) *panel {
-	s.out.name, s.out.label = name, blockLabel(s.prog, s.block.Name)
+func (s *sketch) panel() *panel {
+	s.out.label = blockLabel(s.prog, s.block.Name)
 	for i := range s.block.Queues {
 		s.lane(&s.block.Queues[i])
 	}
@@ -197,7 +163,7 @@ func (s *sketch) lane(q *Queue) {
 				s.out.edges = append(s.out.edges, line{from: f, to: at})
 			}
 			if len(from) == 0 && last >= 0 {
-				s.out.edges = append(s.out.edges, line{from: last, to: at, kind: follows})
+				s.out.edges = append(s.out.edges, line{from: last, to: at, style: dot.Follows})
 			}
 			last = at
 			if st.collective() {
@@ -257,7 +223,7 @@ func (s *sketch) apart(from []int) []int {
 // each other: to both, or towards the nearest one that has the result.
 func (s *sketch) join(list []int, i, channel int) {
 	a, b := list[i-1], list[i]
-	gives, gets := s.gives(s.out.steps[a].device, channel), s.gives(s.out.steps[b].device, channel)
+	gives, gets := s.gives(s.out.steps[a].Device, channel), s.gives(s.out.steps[b].Device, channel)
 	label := gives
 	switch {
 	case gives == "":
@@ -265,15 +231,15 @@ func (s *sketch) join(list []int, i, channel int) {
 	case gets != "" && gets != gives:
 		label = gives + " / " + gets
 	}
-	has := func(at int) bool { return s.out.steps[at].name != "send" }
+	has := func(at int) bool { return !s.out.steps[at].send }
 	left, right := slices.IndexFunc(reversed(list[:i]), has), slices.IndexFunc(list[i:], has)
 	switch {
 	case left == 0 && right == 0:
-		s.out.edges = append(s.out.edges, line{a, b, exchange, label})
+		s.out.edges = append(s.out.edges, line{a, b, dot.Exchange, label})
 	case left >= 0 && (right < 0 || left <= right):
-		s.out.edges = append(s.out.edges, line{b, a, sends, gets})
+		s.out.edges = append(s.out.edges, line{b, a, dot.Sends, gets})
 	default:
-		s.out.edges = append(s.out.edges, line{a, b, sends, gives})
+		s.out.edges = append(s.out.edges, line{a, b, dot.Sends, gives})
 	}
 }
 
@@ -327,37 +293,47 @@ func perRow(t tensor.Type) string {
 
 // step describes a box.
 func (s *sketch) step(device int, st *Step) drawnStep {
-	d := drawnStep{device: device, joint: st.collective(), name: stepName(st), experts: expertsOf(st)}
+	var body, weights []string
+	for i := range st.Body {
+		body = append(body, st.Body[i].Op)
+	}
 	for _, a := range st.Args {
 		if a.Kind == WeightRef {
-			d.details = append(d.details, s.held(a)...)
+			weights = append(weights, s.held(a)...)
 		}
 	}
-	d.details = packed(d.details)
+	d := drawnStep{Box: dot.Box{Name: plainName(st, body), Details: dot.Pack(weights), Experts: expertsOf(st), Device: device, Joint: st.collective()}, send: st.Op == "send"}
 	if n, ok := attentionOf(st); ok {
-		heads := s.typeOf(device, n.Out).Shape
-		if len(heads) > 1 {
+		if heads := s.typeOf(device, n.Out).Shape; len(heads) > 1 {
 			first := n.Attrs.Int("q_first", 0)
-			d.details = append(d.details, fmt.Sprintf("heads %d-%d", first, first+heads[1].N-1))
+			d.Details = append(d.Details, fmt.Sprintf("heads %d-%d", first, first+heads[1].N-1))
 		}
 	}
 	if t := s.typeOf(device, st.Out); t.DType != tensor.Invalid {
-		d.typ = t.String()
+		d.Type = t.String()
 	}
 	return d
 }
 
-// packed joins names without slices to lines of up to 22 letters.
-func packed(texts []string) []string {
-	var lines []string
-	for _, t := range texts {
-		if n := len(lines); n > 0 && !strings.Contains(lines[n-1]+t, "[") && len(lines[n-1])+1+len(t) <= 22 {
-			lines[n-1] += " " + t
-		} else {
-			lines = append(lines, t)
+// plainNames are what a picture calls ops.
+var plainNames = map[string]string{
+	"rms_norm": "norm", "layer_norm": "norm", "topk": "choose", "combine_nodes": "combine own", "matmul_nodes": "matmul (part)",
+	"expert_matmul": "experts", "expert_matmul_nodes": "experts (part)", "all_reduce": "all-reduce", "all_gather": "all-gather",
+}
+
+// plainName says what a step does, a fused one by the ops of its body.
+func plainName(s *Step, body []string) string {
+	names := dot.Summary(s.Op, body)
+	for i, n := range names {
+		if plain, ok := plainNames[n]; ok {
+			names[i] = plain
 		}
 	}
-	return lines
+	name := strings.Join(names, ", ")
+	if s.Op == "topk" {
+		name += fmt.Sprintf(" %d experts", s.Attrs.Int("k", 0))
+	}
+	return name
 }
 
 func attentionOf(st *Step) (*Step, bool) {
@@ -372,38 +348,6 @@ func attentionOf(st *Step) (*Step, bool) {
 	return nil, false
 }
 
-// plainNames are ops that a picture calls otherwise.
-var plainNames = map[string]string{
-	"rms_norm": "norm", "layer_norm": "norm", "topk": "choose", "combine_nodes": "combine own", "matmul_nodes": "matmul (part)",
-	"expert_matmul": "experts", "expert_matmul_nodes": "experts (part)", "all_reduce": "all-reduce", "all_gather": "all-gather",
-}
-
-// quiet are ops of bodies that a picture does not mention.
-var quiet = []string{"round", "slice", "reshape", "broadcast", "concat", "sum"}
-
-// stepName says what a step does, a fused one by the ops of its body.
-func stepName(s *Step) string {
-	plain := func(op string) string {
-		if n, ok := plainNames[op]; ok {
-			return n
-		}
-		return op
-	}
-	var names []string
-	for i := range s.Body {
-		if n := plain(s.Body[i].Op); !slices.Contains(quiet, s.Body[i].Op) && !slices.Contains(names, n) {
-			names = append(names, n)
-		}
-	}
-	switch {
-	case s.Op == "topk":
-		return fmt.Sprintf("choose %d experts", s.Attrs.Int("k", 0))
-	case len(names) == 0:
-		return plain(s.Op)
-	}
-	return strings.Join(names, ", ")
-}
-
 // held lists the parts of a weight that a device keeps: "wq[0:1024]" if it
 // keeps some rows.
 func (s *sketch) held(a Ref) []string {
@@ -413,34 +357,11 @@ func (s *sketch) held(a Ref) []string {
 			continue
 		}
 		for _, p := range w.Parts {
-			list = append(list, p.Weight[strings.LastIndex(p.Weight, ".")+1:]+p.cut())
+			list = append(list, p.Weight[strings.LastIndex(p.Weight, ".")+1:]+dot.Slice(p.Slice, p.Shape, p.Experts != nil))
 		}
 		break
 	}
 	return list
-}
-
-// cut prints the slice of a part, or "" for all of the weight. Experts are
-// told apart from it.
-func (p Part) cut() string {
-	var axes []string
-	cut := false
-	for i, r := range p.Slice {
-		switch {
-		case i == 0 && p.Experts != nil:
-		case len(r) == 2 && i < len(p.Shape) && (r[0] > 0 || r[1] < p.Shape[i]):
-			axes, cut = append(axes, fmt.Sprintf("%d:%d", r[0], r[1])), true
-		default:
-			axes = append(axes, ":")
-		}
-	}
-	if !cut {
-		return ""
-	}
-	if axes[len(axes)-1] == ":" {
-		axes = axes[:len(axes)-1]
-	}
-	return "[" + strings.Join(axes, ",") + "]"
 }
 
 func expertsOf(s *Step) []int {
@@ -453,72 +374,4 @@ func expertsOf(s *Step) []int {
 		}
 	}
 	return nil
-}
-
-// html is the box in graphviz's HTML.
-func (s drawnStep) html() string {
-	fill := "white"
-	if s.joint {
-		fill = "#ffe9a8"
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `<TABLE BORDER="1" COLOR="#707070" STYLE="rounded" CELLBORDER="0" CELLSPACING="1" CELLPADDING="2" BGCOLOR="%s">`, fill)
-	// Widths are for a wide font, so that text stays in its box whatever font
-	// the reader has.
-	text := func(s string, size float64, format string) {
-		fmt.Fprintf(&b, `<TR><TD WIDTH="%.0f">`+format+`</TD></TR>`, 12+size*float64(len(s)), html.EscapeString(s))
-	}
-	text(s.name, 7.2, `<B>%s</B>`)
-	for _, d := range s.details {
-		text(d, 6.4, `%s`)
-	}
-	if len(s.experts) > 0 {
-		b.WriteString(`<TR><TD>` + chips(s.experts, palette[s.device%len(palette)].accent) + `</TD></TR>`)
-	}
-	if s.typ != "" {
-		text(s.typ, 5.2, `<FONT POINT-SIZE="8" COLOR="#707070">%s</FONT>`)
-	}
-	b.WriteString(`</TABLE>`)
-	return b.String()
-}
-
-// chips draws experts as coloured cells, four in a row; runs of many have one
-// cell.
-func chips(experts []int, color string) string {
-	names := make([]string, len(experts))
-	for i, e := range experts {
-		names[i] = fmt.Sprint(e)
-	}
-	if len(experts) > 16 {
-		names = strings.Fields(numbers(experts))
-	}
-	var b strings.Builder
-	b.WriteString(`<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="2">`)
-	for row := range slices.Chunk(names, 4) {
-		b.WriteString(`<TR>`)
-		for _, n := range row {
-			fmt.Fprintf(&b, `<TD BGCOLOR="%s" WIDTH="22">%s</TD>`, color, n)
-		}
-		b.WriteString(`</TR>`)
-	}
-	b.WriteString(`</TABLE>`)
-	return b.String()
-}
-
-// numbers prints "0-3 7".
-func numbers(list []int) string {
-	var parts []string
-	for i := 0; i < len(list); {
-		j := i
-		for j+1 < len(list) && list[j+1] == list[j]+1 {
-			j++
-		}
-		if j > i {
-			parts = append(parts, fmt.Sprintf("%d-%d", list[i], list[j]))
-		} else {
-			parts = append(parts, fmt.Sprint(list[i]))
-		}
-		i = j + 1
-	}
-	return strings.Join(parts, " ")
 }
