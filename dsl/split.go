@@ -74,10 +74,10 @@ func (s *splitter) topLevelInside() bool {
 		return false
 	}
 	i := s.at
-	for spaceLike[s.tokens[i].Type] {
+	for spaceLike[s.tokens[i].Type] || s.tokens[i].Value == ";" {
 		i++
 	}
-	return topLevelOnly[s.tokens[i].Value] && s.tokens[i].Type == tKeyword && i > s.at
+	return topLevelOnly[s.tokens[i].Value] && s.tokens[i].Type == tKeyword
 }
 
 // line reads one statement and its body.

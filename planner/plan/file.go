@@ -37,8 +37,30 @@ func Encode(p *Plan) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("internal error: plan: %w", err)
 	}
-	text := layout(raw)
+	text := layout(noNulls(raw))
 	return bytes.Replace(text, []byte(blank), []byte(checksum(text)), 1), nil
+}
+
+// noNulls writes empty lists as [], not as null: nothing in a plan is neither
+// a value nor a list.
+func noNulls(raw []byte) []byte {
+	var out bytes.Buffer
+	quoted := false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case quoted && c == '\\':
+			out.WriteByte(c)
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && c == 'n': // no other value begins with it
+			out.WriteString("[]")
+			i += len("null") - 1
+			continue
+		}
+		out.WriteByte(raw[i])
+	}
+	return out.Bytes()
 }
 
 // checksum hashes a plan's text in which the checksum is blank.
@@ -129,5 +151,5 @@ func Comparable(p *Plan) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("internal error: plan: %w", err)
 	}
-	return string(layout(raw)), nil
+	return string(layout(noNulls(raw))), nil
 }

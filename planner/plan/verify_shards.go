@@ -139,7 +139,7 @@ func (p Part) sameWeight(q Part) bool {
 }
 
 // sourceFits checks that the view of the stored tensor has the weight's
-// extents, apart from extents of 1, and that keys are told apart.
+// extents, and that keys are told apart.
 func (p Part) sourceFits(layers Range) error {
 	s := p.Source
 	if keyed := strings.Contains(s.Key, "{layer}"); s.Key == "" || layers == NoLayers && keyed || layers.Len() > 1 && (!keyed || !strings.Contains(p.Weight, "{layer}")) {
@@ -172,14 +172,10 @@ func (p Part) sourceFits(layers Range) error {
 	if p.Experts != nil {
 		want = want[1:]
 	}
-	if (numbered == 1) != (p.Experts != nil) || numbered > 1 || !slices.Equal(withoutOnes(shape), withoutOnes(want)) {
+	if (numbered == 1) != (p.Experts != nil) || numbered > 1 || !slices.Equal(shape, want) {
 		return fmt.Errorf("its shape is %v, its source gives %v and numbers experts %d times", p.Shape, shape, numbered)
 	}
 	return nil
-}
-
-func withoutOnes(shape []int) []int {
-	return slices.DeleteFunc(slices.Clone(shape), func(d int) bool { return d == 1 })
 }
 
 // partsFill checks that the parts of a weight have the shape it is kept in.
