@@ -193,6 +193,9 @@ func (bb *blockBuilder) body(it *item, whole plan.Step) []plan.Step {
 		case n.Op.Name == "param":
 			refs[n] = whole.Args[n.Attrs.Int("index", 0)]
 			continue
+		case n.Op.Name == "const":
+			refs[n] = bb.refs[n]
+			continue
 		case n.Op.Name == "reshape":
 			continue
 		case n == result:

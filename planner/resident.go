@@ -21,12 +21,11 @@ func (b *builder) residents() error {
 	return b.caches()
 }
 
+// consts lists the tables of the graph and of the bodies of fused nodes, equal
+// ones once.
 func (b *builder) consts() {
 	var offset int64
-	for _, n := range b.g.Nodes {
-		if n.Op.Name != "const" {
-			continue
-		}
+	add := func(n *ir.Node, device int) {
 		shape, values := n.Attrs.Ints("shape"), n.Attrs.Floats("values")
 		i := slices.IndexFunc(b.p.Consts, func(c plan.Const) bool {
 			return slices.Equal(c.Shape, shape) && slices.Equal(c.Values, values)
@@ -36,7 +35,19 @@ func (b *builder) consts() {
 			b.p.Consts = append(b.p.Consts, plan.Const{Name: "c" + strconv.Itoa(i), Shape: shape, Values: values, Offset: offset})
 			offset += alignUp(int64(4 * len(values)))
 		}
-		b.refs[n] = plan.Ref{Kind: plan.ConstRef, Name: b.p.Consts[i].Name, Device: n.Device}
+		b.refs[n] = plan.Ref{Kind: plan.ConstRef, Name: b.p.Consts[i].Name, Device: device}
+	}
+	for _, n := range b.g.Nodes {
+		if n.Op.Name == "const" {
+			add(n, n.Device)
+		}
+		if body := n.Attrs.Body(); body != nil {
+			for _, inner := range body.Nodes {
+				if inner.Op.Name == "const" {
+					add(inner, n.Device)
+				}
+			}
+		}
 	}
 	for d := range b.memory {
 		b.memory[d].Consts = offset

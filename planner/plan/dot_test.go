@@ -11,11 +11,30 @@ import (
 
 	"gonum.org/v1/gonum/graph/formats/dot"
 
+	"moec/ir/placement"
 	"moec/ir/textdiff"
 	"moec/planner/plan"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write golden files anew")
+
+// golden compares a text with a file.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	file = filepath.Join("testdata", file)
+	if *rewrite {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := textdiff.Unified(file, "now", string(want), string(got)); diff != "" {
+		t.Errorf("run with -rewrite if it is meant:\n%s", diff)
+	}
+}
 
 // TestDOTGolden compares the pictures of some plans.
 func TestDOTGolden(t *testing.T) {
@@ -27,21 +46,33 @@ func TestDOTGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, '\n')
-		file := filepath.Join("testdata", s.name+".dot")
-		if *rewrite {
-			if err := os.WriteFile(file, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := textdiff.Unified(file, "now", string(want), string(got)); diff != "" {
-			t.Errorf("%s (run with -rewrite if it is meant):\n%s", s.name, diff)
-		}
+		golden(t, s.name+".dot", append(got, '\n'))
 	}
+}
+
+// TestShowGolden compares what people are shown of a plan.
+func TestShowGolden(t *testing.T) {
+	p := samples[3].plan(t)
+	split := func(devices ...int) placement.Split {
+		var s placement.Split
+		for i, d := range devices {
+			s = append(s, placement.Share{Device: d, Lo: i * segments / len(devices), Hi: (i + 1) * segments / len(devices)})
+		}
+		return s
+	}
+	p.Model.Bindings = []plan.Binding{{Name: "hidden", Value: "32", From: "hidden_size"}, {Name: "heads", Value: "4"}}
+	p.Placement = placement.Placement{Strategy: "file map.json"}
+	for range 3 {
+		p.Placement.Layers = append(p.Placement.Layers, placement.Layer{
+			Groups: [][]int{{0, 1}}, Attention: []placement.Split{split(0, 1)},
+			Experts: []placement.Expert{{split(0)}, {split(1)}, {split(0), split(1)}, {split(1)}},
+		})
+	}
+	var out bytes.Buffer
+	if err := plan.Show(&out, p, true); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "experts.show", out.Bytes())
 }
 
 // TestDOTShows checks of every sample that its picture is DOT, the same each

@@ -1,9 +1,6 @@
 package plan
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // PieceName returns the name of the i-th piece, from 0, that a device keeps of
 // a weight: tied embeddings are cut along features for the first layer and
@@ -14,10 +11,4 @@ func PieceName(weight string, i int) string {
 		return weight
 	}
 	return weight + "/" + strconv.Itoa(i+1)
-}
-
-// PieceOf returns the weight's name of a piece.
-func PieceOf(name string) string {
-	weight, _, _ := strings.Cut(name, "/")
-	return weight
 }

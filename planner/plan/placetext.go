@@ -51,7 +51,7 @@ func splitText(s placement.Split) string {
 		same = same && sh.Lo == s[0].Lo
 	}
 	if len(s) == 1 {
-		return "on " + devices[0]
+		return "on device " + devices[0]
 	}
 	if same {
 		return "copied on " + strings.Join(devices, " ")

@@ -141,12 +141,15 @@ func (m *maker) norm(x *ir.Node, name string) *ir.Node {
 	return m.round(m.op("rms_norm", []*ir.Node{x, m.weight(name, []int{hidden}, whole, nil)}, attr("eps", 1e-5)))
 }
 
-// add is the residual add: two nodes, or one fused.
+// add is the residual add: two nodes, or one fused, which also scales.
 func (m *maker) add(x, y *ir.Node) *ir.Node {
 	if !m.s.fused {
 		return m.round(m.op("add", []*ir.Node{x, y}))
 	}
-	return m.fuse("residual", []*ir.Node{x, y}, func(b *maker, p []*ir.Node) *ir.Node { return b.round(b.op("add", p)) })
+	return m.fuse("residual", []*ir.Node{x, y}, func(b *maker, p []*ir.Node) *ir.Node {
+		scale := b.op("const", nil, attr("shape", []int{}), attr("values", []float32{0.5}))
+		return b.round(b.op("add", []*ir.Node{p[0], b.op("mul", []*ir.Node{p[1], scale})}))
+	})
 }
 
 func (m *maker) fuse(kind string, args []*ir.Node, f func(b *maker, params []*ir.Node) *ir.Node) *ir.Node {

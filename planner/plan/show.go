@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -44,7 +45,7 @@ func (s *shower) head(p *Plan) {
 	s.line("machine    %s: %d of %d devices of %s", p.Machine.Name, len(p.Memory), p.Machine.Devices, Bytes(p.Machine.Memory))
 	s.line("numerics   %s, %d segments", p.Numerics.Mode, p.Numerics.Segments)
 	l := p.Limits
-	s.line("limits     %d tokens a step, %d sequences of %d positions, %d KV pages of %d", l.Tokens, l.Sequences, l.Context, l.Pages, l.Page)
+	s.line("limits     %d tokens and %d logits rows a step, %d sequences of %d positions, %d KV pages of %d", l.Tokens, l.Rows, l.Sequences, l.Context, l.Pages, l.Page)
 	if n := len(p.Buckets); n > 0 {
 		s.line("buckets    %d to %d tokens, %d sizes", p.Buckets[0].Tokens, p.Buckets[n-1].Tokens, n)
 	}
@@ -79,13 +80,13 @@ func (s *shower) program(p *Program, steps bool) {
 		return
 	}
 	for i := range p.Blocks {
-		s.block(&p.Blocks[i])
+		s.block(p, &p.Blocks[i])
 	}
 }
 
-func (s *shower) block(b *Block) {
+func (s *shower) block(p *Program, b *Block) {
 	types := make(map[bufKey]string)
-	for _, buf := range b.Buffers {
+	for _, buf := range slices.Concat(p.Buffers, b.Buffers) {
 		types[bufKey{buf.Device, buf.Name}] = buf.Type.String()
 	}
 	for _, q := range b.Queues {
