@@ -714,6 +714,15 @@ var sumMutants = []mutant{
 		})
 	}},
 
+	{"V15", "fast", "a part stands for two leaves", func(e *edit) {
+		e.all(body, "all_reduce", 1, func(s *plan.Step) { s.Attrs = s.Attrs.With("spans", [][]int{{0, 2}, {2, 3}}).With("leaves", 3) })
+	}},
+	{"V15", "fast", "a leaf that no part stands for", func(e *edit) {
+		e.all(body, "all_reduce", 1, func(s *plan.Step) { s.Attrs = s.Attrs.With("leaves", 3) })
+	}},
+	{"V16", "fast", "two parts stand for one leaf", func(e *edit) {
+		e.all(body, "all_reduce", 1, func(s *plan.Step) { s.Attrs = s.Attrs.With("spans", [][]int{{0, 1}, {0, 1}}).With("leaves", 1) })
+	}},
 	{"V16", "four", "a part is added twice", func(e *edit) {
 		e.all(body, "all_reduce", 0, func(s *plan.Step) {
 			spans := s.Attrs.Sets("spans")

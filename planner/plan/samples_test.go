@@ -8,6 +8,7 @@ import (
 
 	"moec/ir"
 	"moec/ir/tensor"
+	"moec/ir/tree"
 	"moec/planner"
 	"moec/planner/plan"
 )
@@ -22,6 +23,7 @@ type sample struct {
 	odd     bool // one layer more, that is not folded with the others
 	heads   bool // attention heads and the head's words are divided
 	inner   bool // the features of each expert are divided
+	early   bool // with inner: each device combines its parts before they are added, as in mode fast
 	pipe    bool // each layer is on one device, the layers in turn
 	fused   bool // residual adds, norms and projections are fused, projections packed
 	// homes lists the experts of each device; an expert that several devices
@@ -43,6 +45,7 @@ var samples = []sample{
 	{name: "groups", devices: 2, groups: 2, layers: 2, homes: [][]int{{0, 1, 2}, {2, 3}}},
 	{name: "copies", devices: 2, groups: 2, layers: 2, fused: true},
 	{name: "pipeline", devices: 2, groups: 1, layers: 4, pipe: true},
+	{name: "fast", devices: 2, groups: 1, layers: 2, heads: true, inner: true, early: true},
 	{name: "four", devices: 4, groups: 1, layers: 2, heads: false, homes: [][]int{{0}, {1, 3}, {2}, {3}}},
 }
 
@@ -190,10 +193,13 @@ func (m *maker) together(op string, parts []*ir.Node, attrs ...ir.Attr) []*ir.No
 // reduce adds up parts of a sum on every device.
 func (m *maker) reduce(parts []*ir.Node, leaves int) []*ir.Node {
 	var spans [][]int
-	for _, p := range parts {
+	for i, p := range parts {
 		list := p.LocalSpans
-		if p.Op.Name == "combine_nodes" {
+		switch p.Op.Name {
+		case "combine_nodes":
 			list = p.ExpertSpans
+		case "part":
+			list = func() []tree.Span { return []tree.Span{{Lo: i, Hi: i + 1}} }
 		}
 		var flat []int
 		for _, s := range list() {
@@ -373,6 +379,9 @@ func (m *maker) rows(h, ids *ir.Node, experts []int, turns [][]int, cut [3]int, 
 	if cut[2] == 0 {
 		return m.round(m.op("expert_matmul", []*ir.Node{act, m.weight("w2", []int{nExperts, hidden, ffn}, whole, list), ids}, held...))
 	}
+	if m.s.early {
+		return m.op("expert_matmul", []*ir.Node{act, m.weight("w2", []int{nExperts, hidden, ffn}, [3]int{2, cut[1], cut[2]}, list), ids}, held...)
+	}
 	var bounds []int
 	for b := 0; b <= cut[2]-cut[1]; b += ffn / segments {
 		bounds = append(bounds, b)
@@ -400,6 +409,10 @@ func (m *maker) experts(x []*ir.Node, ffn int) []*ir.Node {
 		case m.s.inner:
 			lo, hi := m.share(ffn, d)
 			parts[d] = m.rows(h[d], ids[d], all, nil, [3]int{1, lo, hi}, ffn)
+			if m.s.early {
+				sum := m.op("combine", []*ir.Node{parts[d], ids[d], w[d]}, attr("total", nExperts))
+				parts[d] = m.op("part", []*ir.Node{sum})
+			}
 		case m.s.homes != nil:
 			turns := m.turns(d)
 			rows := m.rows(h[d], ids[d], m.s.homes[d], turns, whole, ffn)
@@ -408,19 +421,22 @@ func (m *maker) experts(x []*ir.Node, ffn int) []*ir.Node {
 			parts[d] = m.rows(h[d], ids[d], all, nil, whole, ffn)
 		}
 	})
+	leaves := segments
+	switch {
+	case m.s.homes != nil:
+		leaves = nExperts
+	case m.s.early:
+		leaves = n
+	}
 	if m.s.inner || m.s.homes != nil {
-		leaves := segments
-		if m.s.homes != nil {
-			leaves = nExperts
-		}
 		parts = m.reduce(parts, leaves)
 	}
 	m.each(func(d int) {
 		y := parts[d]
-		if m.s.inner {
+		if m.s.inner && !m.s.early {
 			y = m.round(y)
 		}
-		if m.s.homes == nil {
+		if m.s.homes == nil && !m.s.early {
 			y = m.op("combine", []*ir.Node{y, ids[d], w[d]}, attr("total", nExperts))
 		}
 		if spread {
