@@ -86,6 +86,7 @@ func runRoute(c *invocation) value {
 	case chosen.among > 0 && experts != chosen.among:
 		return c.failAbout([]*tensorValue{chosen}, "%d experts, the choices are among %d", experts, chosen.among)
 	}
+	c.steps += experts / 4 // for the lists of experts
 	x = c.operand(x, c.at)
 	slots := c.add("dispatch", nil, c.at, x.node, chosen.node)
 	if slots == nil {

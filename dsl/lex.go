@@ -13,7 +13,7 @@ import (
 // Limits of a source file. They are far above any description in use and keep
 // the time and memory for hostile ones small.
 const (
-	maxSource    = 1 << 20 // bytes
+	maxSource    = 1 << 18 // bytes
 	maxDepth     = 64      // brackets inside brackets
 	maxName      = 64      // bytes of a name
 	maxNumber    = 40      // bytes of a number
@@ -68,31 +68,48 @@ func lex(file string, src []byte) ([]lexer.Token, diag.List) {
 	if len(list) > 0 {
 		return nil, list
 	}
-	scanner, err := definition.LexString(file, string(src))
-	if err != nil {
-		list.Addf(diag.Pos{File: file, Line: 1, Col: 1}, 1, "internal error: %v", err)
-		return nil, list
+	l := &lineLexer{list: &list}
+	for text := range strings.Lines(string(src)) {
+		l.line++
+		l.lex(file, text)
 	}
-	var tokens []lexer.Token
-	bad := 0 // the last line with a character that fits nowhere
-	for {
-		t, err := scanner.Next()
-		if err != nil {
-			list.Addf(place(t.Pos), 1, "internal error: %v", err)
-			return nil, list
+	end := lexer.Position{Filename: file, Line: l.line + 1, Column: 1}
+	if n := len(src); n > 0 && src[n-1] != '\n' && len(l.tokens) > 0 {
+		last := l.tokens[len(l.tokens)-1]
+		end = last.Pos
+		end.Column += utf8.RuneCountInString(last.Value)
+	}
+	return append(l.tokens, lexer.EOFToken(end)), list
+}
+
+// lineLexer collects tokens line by line, which none exceeds: the time of a
+// match may grow with the text behind it.
+type lineLexer struct {
+	line   int
+	tokens []lexer.Token
+	list   *diag.List
+}
+
+func (l *lineLexer) lex(file, text string) {
+	scanner, err := definition.LexString(file, text)
+	bad := false // only the first character that fits nowhere is reported
+	for err == nil {
+		var t lexer.Token
+		if t, err = scanner.Next(); t.EOF() {
+			break
 		}
-		if t.Type != tSpace {
-			tokens = append(tokens, t)
-			if t.Type != tBad || t.Pos.Line != bad {
-				checkToken(t, &list)
-			}
-			if t.Type == tBad {
-				bad = t.Pos.Line
-			}
+		t.Pos.Line = l.line
+		if t.Type == tSpace {
+			continue
 		}
-		if t.EOF() {
-			return tokens, list
+		l.tokens = append(l.tokens, t)
+		if (t.Type != tBad || !bad) && len(*l.list) < maxWrong {
+			checkToken(t, l.list)
 		}
+		bad = bad || t.Type == tBad
+	}
+	if err != nil {
+		l.list.Addf(diag.Pos{File: file, Line: l.line, Col: 1}, 1, "internal error: %v", err)
 	}
 }
 

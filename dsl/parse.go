@@ -33,7 +33,7 @@ const maxErrors = 20
 func Parse(file string, src []byte) (*File, diag.List) {
 	statements, list := parse(file, src)
 	f := &File{Name: file, source: src, statements: statements, blocks: map[string]*statement{}, functions: allFunctions()}
-	if list == nil {
+	if len(list) == 0 {
 		f.header(&list)
 		list = append(list, resolve(f)...)
 	}
@@ -46,10 +46,10 @@ func Parse(file string, src []byte) (*File, diag.List) {
 // capped sorts a list, cuts what nobody reads, and quotes the file.
 func (f *File) capped(list diag.List) diag.List {
 	list.Sort()
-	list.Quote(f.Name, f.source)
 	if more := len(list) - maxErrors; more > 0 {
 		list = append(list[:maxErrors:maxErrors], diag.Diagnostic{Message: countOf(more, "more error") + " not shown"})
 	}
+	list.Quote(f.Name, f.source)
 	return list
 }
 
