@@ -35,7 +35,7 @@ func place(ctx *Context, g *ir.Graph) error {
 		return errors.New("no placement is given: choose a strategy")
 	}
 	regions := FindRegions(g)
-	if err := ctx.Placement.Check(summary(g, regions)); err != nil {
+	if err := suits(ctx.Placement, summary(g, regions)); err != nil {
 		return err
 	}
 	p := newPlacer(g, ctx.Placement, regions)

@@ -2,6 +2,7 @@ package passes
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -135,9 +136,10 @@ func NamedFor(m placement.Summary, name string, devices int) (*placement.Placeme
 	return p, nil
 }
 
-// FromFile writes the placement of a file: a whole placement, or an expert map
-// on top of a strategy.
-func FromFile(m placement.Summary, file string, text []byte, devices int) (*placement.Placement, error) {
+// FromFile writes the placement of a file for a logical graph: a whole
+// placement, or an expert map on top of a strategy.
+func FromFile(g *ir.Graph, file string, text []byte, devices int) (*placement.Placement, error) {
+	m := Summarise(g)
 	var keys map[string]json.RawMessage
 	if json.Unmarshal(text, &keys) == nil && keys["layers"] != nil {
 		p, err := placement.Parse(file, text)
@@ -145,9 +147,9 @@ func FromFile(m placement.Summary, file string, text []byte, devices int) (*plac
 			return nil, err
 		}
 		if p.Devices != devices {
-			return nil, &PlacementError{Strategy: file, What: "is for another number of devices", Need: strconv.Itoa(p.Devices), Have: strconv.Itoa(devices), Remedy: fmt.Sprintf("use --gpus %d", p.Devices)}
+			return nil, &PlacementError{Strategy: p.Strategy, What: "of " + file + " is for another number of devices", Need: strconv.Itoa(p.Devices), Have: strconv.Itoa(devices), Remedy: fmt.Sprintf("use --gpus %d", p.Devices)}
 		}
-		return p, p.Check(m)
+		return p, suits(p, m)
 	}
 	homes, err := placement.ParseMap(file, text)
 	if err != nil {
@@ -160,7 +162,21 @@ func FromFile(m placement.Summary, file string, text []byte, devices int) (*plac
 	if err := homes.Apply(p); err != nil {
 		return nil, err
 	}
-	return p, p.Check(m)
+	return p, suits(p, m)
+}
+
+// suits reports why a placement cannot be used for a model.
+func suits(p *placement.Placement, m placement.Summary) error {
+	err := p.Check(m)
+	var e *placement.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	remedy := e.Remedy
+	if remedy == "" {
+		remedy = "correct the placement, or name a strategy"
+	}
+	return &PlacementError{Strategy: p.Strategy, What: "does not suit the model: " + e.Where, Need: e.Need, Have: e.Have, Remedy: remedy}
 }
 
 // strategist writes the placement of a strategy.

@@ -325,21 +325,11 @@ func loadName(tokens int) string {
 // placementFile reads a whole placement or a map of experts.
 func placementFile(g *ir.Graph, path string, devices int) (*placement.Placement, error) {
 	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fail(exitPlacement, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &placement.FileError{File: path, What: "there is no such placement file", Remedy: "name a file with a placement or a map of experts, or a --strategy"}
+	case err != nil:
+		return nil, &placement.FileError{File: path, What: err.Error()}
 	}
-	m, err := placement.ParseMap(path, text)
-	if err != nil {
-		p, perr := placement.Parse(path, text)
-		if perr != nil && strings.Contains(string(text), `"homes"`) {
-			return nil, err
-		}
-		return p, perr
-	}
-	p, err := passes.Named(g, m.Strategy, devices)
-	if err != nil {
-		return nil, err
-	}
-	p.Strategy = m.Strategy + " with " + filepath.Base(path)
-	return p, m.Apply(p)
+	return passes.FromFile(g, path, text, devices)
 }
