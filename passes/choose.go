@@ -4,9 +4,9 @@ import (
 	"fmt"
 
 	"moec/ir"
+	"moec/ir/cost"
 	"moec/ir/machine"
 	"moec/ir/placement"
-	"moec/passes/cost"
 )
 
 // Candidate is a placement that was priced, or why it could not be.

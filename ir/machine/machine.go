@@ -14,21 +14,28 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"moec/ir/tensor"
 )
 
-// Machine is a host with devices of one kind.
+// Machine is a host, or several, with devices of one kind.
 type Machine struct {
 	Name    string `json:"name"`
 	Doc     string `json:"doc"`
 	Devices int    `json:"devices"`
 	Device  Device `json:"device"`
-	Link    Link   `json:"link"`
+	// Links join the devices, the nearest first: link i joins runs of Span
+	// consecutive devices, the last one all of them.
+	Links []Link `json:"links,omitempty"`
+	// Measured corrects prices that follow from the figures above, op by op.
+	Measured []Curve `json:"measured,omitempty"`
 }
 
 // Quantity is a number with its unit and where it comes from.
@@ -45,16 +52,33 @@ type Device struct {
 	Memory    Quantity `json:"memory"`    // bytes
 	Reserve   Quantity `json:"reserve"`   // bytes of those that a driver keeps
 	Bandwidth Quantity `json:"bandwidth"` // bytes/s that a read stream reaches
-	F32       Quantity `json:"f32"`       // flop/s of f32 arithmetic
-	Half      Quantity `json:"half"`      // flop/s of bf16 or f16 matrix products
-	Launch    Quantity `json:"launch"`    // ps from one step to the next
+	// Rates are the flop/s of matrix products by the element type of the
+	// weights. A type without one is widened and runs at the rate of f32.
+	Rates  map[string]Quantity `json:"rates"`
+	Launch Quantity            `json:"launch"` // ps from one kernel to the next
 }
 
-// Link joins any two devices.
-type Link struct {
-	Kind      string   `json:"kind"`
-	Latency   Quantity `json:"latency"`   // ps of a small exchange, both ways of waiting included
-	Bandwidth Quantity `json:"bandwidth"` // bytes/s, each way, of one device
+// Rate returns the flop/s of products with weights of an element type.
+func (d *Device) Rate(t tensor.DType) int64 {
+	if q, ok := d.Rates[t.String()]; ok {
+		return q.Value
+	}
+	return d.Rates["f32"].Value
+}
+
+// Curve says what an op took where its price by the machine's figures was
+// something else. Prices in between follow straight lines; outside, the ratio
+// at the end is kept.
+type Curve struct {
+	Op     string  `json:"op"`
+	Source string  `json:"source"`
+	Points []Point `json:"points"` // ascending
+}
+
+// Point is a measurement of an op in isolation.
+type Point struct {
+	Price int64 `json:"price_ps"` // by the machine's figures
+	Took  int64 `json:"took_ps"`
 }
 
 //go:embed known/*.json
@@ -102,23 +126,28 @@ func Lookup(name string) (*Machine, error) {
 		names = append(names, m.Name)
 	}
 	if parts := sized.FindStringSubmatch(name); parts != nil {
-		for _, m := range list {
-			if own := sized.FindStringSubmatch(m.Name); own != nil && own[1] == parts[1] {
-				n, _ := strconv.Atoi(parts[2])
-				return m.With(n)
-			}
+		if m := smallest(list, parts[1], parts[2]); m != nil {
+			n, _ := strconv.Atoi(parts[2])
+			return m.With(n)
 		}
 	}
 	return nil, &Error{File: name, What: "no machine of this name is known: there are " + strings.Join(names, ", "), Remedy: "name one of them, or a file that describes one"}
 }
 
-// With returns the machine with n of its devices.
+// With returns the machine with n of its devices, and the links that join them.
 func (m *Machine) With(n int) (*Machine, error) {
 	if n < 1 || n > m.Devices {
 		return nil, &Error{File: m.Name, What: "has too few devices", Need: strconv.Itoa(n), Have: strconv.Itoa(m.Devices), Remedy: "name a larger machine, or use fewer devices"}
 	}
 	c := *m
 	c.Devices = n
+	for i := range m.Links {
+		if m.span(i) >= n {
+			c.Links = slices.Clone(m.Links[:i+1])
+			c.Links[i].Span = 0
+			break
+		}
+	}
 	if parts := sized.FindStringSubmatch(m.Name); parts != nil {
 		c.Name = fmt.Sprintf("%sx%d", parts[1], n)
 	}
@@ -178,12 +207,32 @@ func Parse(file string, text []byte) (*Machine, error) {
 	if m.Name == "" || m.Devices < 1 || m.Devices > 1<<12 {
 		return nil, &Error{File: file, What: "needs a name and 1 to 4096 devices", Remedy: "give both"}
 	}
+	if err := m.checkLinks(file); err != nil {
+		return nil, err
+	}
 	for _, q := range m.quantities() {
 		if q.Value < q.least || q.Value > 1<<60 || q.Unit != q.unit || q.Source == "" {
 			return nil, &Error{File: file, What: q.name, Need: fmt.Sprintf("a number from %d in %s, with its source", q.least, q.unit), Have: fmt.Sprintf("%d %s, source %q", q.Value, q.Unit, q.Source), Remedy: "say what the number is and where it comes from"}
 		}
 	}
 	return m, nil
+}
+
+// smallest returns the smallest machine of a kind that has n devices, or the
+// largest of that kind.
+func smallest(list []*Machine, kind, n string) *Machine {
+	want, _ := strconv.Atoi(n)
+	var best *Machine
+	for _, m := range list {
+		own := sized.FindStringSubmatch(m.Name)
+		if own == nil || own[1] != kind {
+			continue
+		}
+		if best == nil || best.Devices < want && m.Devices > best.Devices || m.Devices >= want && m.Devices < best.Devices {
+			best = m
+		}
+	}
+	return best
 }
 
 // quantity is a number of a description and what it must be.
@@ -194,13 +243,16 @@ type quantity struct {
 }
 
 func (m *Machine) quantities() []quantity {
-	d, l := m.Device, m.Link
+	d := m.Device
 	list := []quantity{
 		{d.Memory, "device.memory", "bytes", 1}, {d.Reserve, "device.reserve", "bytes", 0}, {d.Bandwidth, "device.bandwidth", "bytes/s", 1},
-		{d.F32, "device.f32", "flop/s", 1}, {d.Half, "device.half", "flop/s", 1}, {d.Launch, "device.launch", "ps", 0},
+		{d.Rates["f32"], "device.rates.f32", "flop/s", 1}, {d.Launch, "device.launch", "ps", 0},
 	}
-	if m.Devices > 1 {
-		list = append(list, quantity{l.Latency, "link.latency", "ps", 0}, quantity{l.Bandwidth, "link.bandwidth", "bytes/s", 1})
+	for _, t := range slices.Sorted(maps.Keys(d.Rates)) {
+		list = append(list, quantity{d.Rates[t], "device.rates." + t, "flop/s", 1})
+	}
+	for i, l := range m.Links {
+		list = append(list, l.quantities(i)...)
 	}
 	return list
 }

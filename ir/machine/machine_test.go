@@ -3,6 +3,8 @@ package machine
 import (
 	"strings"
 	"testing"
+
+	"moec/ir/tensor"
 )
 
 func TestKnownMachinesAreSound(t *testing.T) {
@@ -15,7 +17,7 @@ func TestKnownMachinesAreSound(t *testing.T) {
 	}
 	for _, m := range list {
 		d := m.Device
-		if d.Reserve.Value*2 > d.Memory.Value || d.Bandwidth.Value > 1e13 || d.Half.Value < d.F32.Value || m.Link.Bandwidth.Value > d.Bandwidth.Value {
+		if d.Reserve.Value*2 > d.Memory.Value || d.Bandwidth.Value > 1e13 || d.Rate(tensor.F16) < d.Rate(tensor.F32) || m.Links[0].Bandwidth.Value > d.Bandwidth.Value {
 			t.Errorf("%s has numbers that do not go together: %+v", m.Name, m)
 		}
 	}

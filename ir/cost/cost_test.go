@@ -14,8 +14,8 @@ import (
 func slow(devices int) *machine.Machine {
 	q := func(n int64) machine.Quantity { return machine.Quantity{Value: n} }
 	return &machine.Machine{Name: "slow", Devices: devices,
-		Device: machine.Device{Bandwidth: q(1e9), F32: q(1e9), Half: q(2e9), Launch: q(100e3)},
-		Link:   machine.Link{Latency: q(1e6), Bandwidth: q(1e8)}}
+		Device: machine.Device{Bandwidth: q(1e9), Rates: map[string]machine.Quantity{"f32": q(1e9), "bf16": q(2e9)}, Launch: q(100e3)},
+		Links:  []machine.Link{{Latency: q(1e6), Bandwidth: q(1e8)}}}
 }
 
 // graph builds placed graphs.
@@ -75,7 +75,7 @@ func TestNode(t *testing.T) {
 		// 80 bytes over the link, 80 written
 		{"transfer", moved, 2, Cost{Link: 1e6 + 800e3, Memory: 80e3, Launch: 100e3}},
 	} {
-		if got := NewPricer(slow(2), one(c.tokens), 1).Node(c.n); got != c.want {
+		if got := NewPricer(slow(2), one(c.tokens), 1).Node(c.n, nil); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
@@ -98,7 +98,7 @@ func TestAllReduce(t *testing.T) {
 		{1, 1e6 + 800e3},         // 80 bytes come in
 		{90, 2e6 + 2*2*1200*1e4}, // 7,200 bytes: a third of them, and two thirds of the sum of 3,600
 	} {
-		if got := NewPricer(slow(3), one(c.tokens), 1).Node(sum).Link; got != c.link {
+		if got := NewPricer(slow(3), one(c.tokens), 1).Node(sum, nil).Link; got != c.link {
 			t.Errorf("%d tokens: %d ps, want %d", c.tokens, got, c.link)
 		}
 	}
@@ -115,8 +115,8 @@ func TestPromptsReadKeysByTile(t *testing.T) {
 	att := g.op(0, -1, "attention", []ir.Attr{{Name: "scale", Value: 1.0}, {Name: "group", Value: 1}, {Name: "chunk", Value: 16}}, x, kv, seq, pos)
 	read := func(l Load) int64 {
 		m := slow(1)
-		m.Device.F32.Value, m.Device.Half.Value = 1e15, 1e15 // leave memory alone
-		return NewPricer(m, l, 1).Node(att).Memory
+		m.Device.Rates = map[string]machine.Quantity{"f32": {Value: 1e15}} // leave memory alone
+		return NewPricer(m, l, 1).Node(att, nil).Memory
 	}
 	decode, prompt := read(Load{Sequences: tile, Tokens: tile, Context: 100}), read(Load{Sequences: 1, Tokens: tile, Context: 100})
 	if decode < 10*prompt {
@@ -151,7 +151,7 @@ func TestStep(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	b := Load{Sequences: 3, Tokens: 30, Rows: 3, Context: 7}.Bounds(2)
-	for sym, want := range map[tensor.Sym]int{tensor.Tokens: 30, tensor.Tokens.Of(1): 20, tensor.Rows.Of(0): 2, tensor.Cached: 7} {
+	for sym, want := range map[tensor.Sym]int{tensor.Tokens: 30, tensor.Tokens.Of(0): 20, tensor.Tokens.Of(1): 10, tensor.Rows.Of(0): 2, tensor.Cached: 7} {
 		if got := b(sym); got != want {
 			t.Errorf("%s is %d, want %d", sym, got, want)
 		}
@@ -176,10 +176,10 @@ func TestResident(t *testing.T) {
 }
 
 func TestLargeAmounts(t *testing.T) {
-	if got := ps(9e18, 1e12); got != 9e18 {
+	if got := machine.PS(9e18, 1e12); got != 9e18 {
 		t.Errorf("9e18 at 1e12 a second takes %d ps", got)
 	}
-	if got := ps(9e18, 1); got != 1<<62 {
+	if got := machine.PS(9e18, 1); got != 1<<62 {
 		t.Errorf("what takes too long takes %d ps, want %d", got, int64(1)<<62)
 	}
 }
