@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"moec/ir"
+	"moec/ir/cost"
 )
 
 // Fusion is a kind of fused op: the value of its attribute "kind".
@@ -49,6 +50,7 @@ type fuser struct {
 	out    map[*ir.Node]bool
 	groups map[*ir.Node]group // by root
 	in     map[*ir.Node]bool  // members of any group
+	met    map[*ir.Node]int   // collectives that the device has met before
 }
 
 // group is the nodes of a fused op in graph order; the root, whose value the
@@ -59,11 +61,36 @@ type group struct {
 }
 
 func newFuser(g *ir.Graph) *fuser {
-	f := &fuser{g: g, at: make(map[*ir.Node]int, len(g.Nodes)), uses: g.Uses(), out: outputs(g), groups: map[*ir.Node]group{}, in: map[*ir.Node]bool{}}
+	f := &fuser{g: g, at: make(map[*ir.Node]int, len(g.Nodes)), uses: g.Uses(), out: outputs(g), groups: map[*ir.Node]group{}, in: map[*ir.Node]bool{}, met: make(map[*ir.Node]int, len(g.Nodes))}
+	count := make([]int, g.Devices+1)
 	for i, n := range g.Nodes {
 		f.at[n] = i
+		if n.Op.Has(ir.Collective) {
+			count[n.Device]++
+			for _, a := range n.Args {
+				count[a.Device]++
+			}
+		}
+		if n.Device >= 0 {
+			f.met[n] = count[n.Device]
+		}
 	}
 	return f
+}
+
+// delays reports whether n takes time of its own and its device meets others
+// between n and root: fused with root it would do its work afterwards, and
+// they would wait, or it would itself.
+func (f *fuser) delays(n, root *ir.Node) bool {
+	return f.met[n] != f.met[root] && works(n)
+}
+
+// works reports whether n takes time of its own.
+func works(n *ir.Node) bool {
+	if b := n.Attrs.Body(); b != nil {
+		return slices.ContainsFunc(b.Nodes, works)
+	}
+	return cost.IsKernel(n.Op.Name)
 }
 
 // above returns root and, as far as allow lets it, what only root needs: the
@@ -76,7 +103,7 @@ func (f *fuser) above(root *ir.Node, allow func(*ir.Node) bool) []*ir.Node {
 		grown = false
 		for _, n := range list {
 			for _, a := range n.Args {
-				if !found[a] && f.free(a) && together(a, root) && allow(a) && f.readOnlyBy(a, found) {
+				if !found[a] && f.free(a) && together(a, root) && !f.delays(a, root) && allow(a) && f.readOnlyBy(a, found) {
 					found[a], grown = true, true
 					list = append(list, a)
 				}

@@ -70,7 +70,7 @@ func (f *fuser) nextReader(list []*ir.Node, set map[*ir.Node]bool) *ir.Node {
 	for _, n := range list {
 		for _, u := range f.uses[n] {
 			joins := u.Op.Has(ir.Elementwise) || u.Op.Name == "slice" && u.Attrs.Int("axis", 0) == lastAxis(u)
-			if joins && !set[u] && f.free(u) && together(u, n) && (next == nil || f.at[u] < f.at[next]) {
+			if joins && !set[u] && f.free(u) && together(u, n) && !f.delays(list[0], u) && (next == nil || f.at[u] < f.at[next]) {
 				next = u
 			}
 		}

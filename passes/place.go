@@ -75,6 +75,9 @@ type placer struct {
 
 	channel int
 	err     error
+
+	serving bool              // experts are being served
+	served  map[*ir.Node]bool // nodes made meanwhile, if it is not nil
 }
 
 func newPlacer(g *ir.Graph, plan *placement.Placement, regions []*Region) *placer {
@@ -140,19 +143,23 @@ func perToken(n *ir.Node) bool {
 func (p *placer) run() {
 	for _, n := range p.old.Nodes {
 		p.now = n
-		r := p.owner[n]
-		switch {
-		case n.Op.Has(ir.Nullary): // copied to where it is read
-		case r == nil:
-			p.replicate(n)
-		case r.Kind != Experts:
-			p.member(r, n)
-		case n == r.Combine:
-			p.experts(r)
-		}
-		if p.err != nil {
+		if p.visit(n); p.err != nil {
 			return
 		}
+	}
+}
+
+// visit places one logical node.
+func (p *placer) visit(n *ir.Node) {
+	r := p.owner[n]
+	switch {
+	case n.Op.Has(ir.Nullary): // copied to where it is read
+	case r == nil:
+		p.replicate(n)
+	case r.Kind != Experts:
+		p.member(r, n)
+	case n == r.Combine:
+		p.experts(r)
 	}
 }
 
@@ -230,6 +237,9 @@ func (p *placer) add(op *ir.OpInfo, like *ir.Node, tag, device int, attrs ir.Att
 		return p.fail("internal error: placing %%%d %s: %w", like.ID(), like.Op.Name, err)
 	}
 	n.Name = like.Name
+	if p.serving && p.served != nil {
+		p.served[n] = true
+	}
 	return n
 }
 

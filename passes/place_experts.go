@@ -83,6 +83,8 @@ func (p *placer) teams(r *Region, copies []placement.Expert) []*team {
 // serve computes the slots of the rows with a tag on each team and leaves
 // their combination on the devices that want it.
 func (p *placer) serve(r *Region, tag int, teams []*team, wanted []int) {
+	p.serving = true
+	defer func() { p.serving = false }()
 	if p.early(r, teams) {
 		p.serveEarly(r, tag, teams[0], wanted)
 		return

@@ -334,27 +334,38 @@ next:
 	return list
 }
 
-// Step prices a placed graph: each device works through its nodes, and all
-// who take part in a collective leave it when the last one is done.
-func Step(g *ir.Graph, m *machine.Machine, l Load) Cost {
-	p := NewPricer(m, l, g.Groups)
-	clock := make([]Cost, g.Devices)
-	for i := 0; i < len(g.Nodes); i++ {
-		n := g.Nodes[i]
+// Turn prices nodes of all devices that start together: each device works
+// through its own, in order, and all who take part in a collective leave it
+// when the last one is done. The price is that of the device that ends last.
+// slots counts for a token group, -1 standing for all tokens; it may be nil.
+func (p *Pricer) Turn(nodes []*ir.Node, slots func(group int) Slots) Cost {
+	clock := make([]Cost, p.Machine.Devices)
+	for i := 0; i < len(nodes); i++ {
+		n := nodes[i]
+		if n.Device < 0 {
+			continue
+		}
 		if !n.Op.Has(ir.Collective) {
-			if n.Device >= 0 {
-				clock[n.Device] = clock[n.Device].Add(p.Node(n, nil))
+			var count Slots
+			if slots != nil {
+				count = slots(n.Group)
 			}
+			clock[n.Device] = clock[n.Device].Add(p.Node(n, count))
 			continue
 		}
 		j := i + 1 // the members of a collective stand together
-		for j < len(g.Nodes) && g.Nodes[j].Op.Has(ir.Collective) && g.Nodes[j].Attrs.Int("channel", -1) == n.Attrs.Int("channel", -1) {
+		for j < len(nodes) && nodes[j].Op.Has(ir.Collective) && nodes[j].Attrs.Int("channel", -1) == n.Attrs.Int("channel", -1) {
 			j++
 		}
-		p.meet(g.Nodes[i:j], clock)
+		p.meet(nodes[i:j], clock)
 		i = j - 1
 	}
 	return latest(clock)
+}
+
+// Step prices a placed graph as one turn.
+func Step(g *ir.Graph, m *machine.Machine, l Load) Cost {
+	return NewPricer(m, l, g.Groups).Turn(g.Nodes, nil)
 }
 
 // meet lets the members of a collective and those they read wait for each
