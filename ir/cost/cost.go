@@ -85,9 +85,11 @@ func (l Load) tiles() Load {
 	return l
 }
 
-// Slots counts the slots of an expert among the tokens that a node works on:
-// those that copy turn of turns serves. Nil spreads slots evenly.
-type Slots func(expert, turn, turns int) int
+// Slots counts the slots of an expert among the first rows of the tokens that
+// a node works on: those that copy turn of turns serves. Nil spreads slots
+// evenly. (After the last attention only the wanted rows are left; they are
+// taken to be the first, as good as any.)
+type Slots func(expert, turn, turns, rows int) int
 
 // Pricer prices nodes on a machine under a load.
 type Pricer struct {
@@ -190,12 +192,12 @@ func (p *Pricer) experts(n *ir.Node, slots Slots) Cost {
 
 // count returns the slots of an expert that a node works on.
 func (p *Pricer) count(n *ir.Node, slots Slots, e int, turn []int) int {
-	if slots != nil {
-		return slots(e, turn[0], turn[1])
-	}
 	ids := n.Args[2]
 	if n.Op.Name == "combine_nodes" {
 		ids = n.Args[1]
+	}
+	if slots != nil {
+		return slots(e, turn[0], turn[1], ids.Type.Shape[0].Of(p.bounds))
 	}
 	all, total := ids.Type.Shape.Elems(p.bounds), n.Attrs.Int("total", 1)
 	here := (e+1)*all/total - e*all/total // every total/all-th expert, where there are fewer slots than experts
