@@ -2,133 +2,13 @@ package compiler
 
 import (
 	"math/rand/v2"
-	"slices"
 
 	"moec/ir"
 	"moec/ir/placement"
+	"moec/passes"
 )
 
-// placing makes random placements.
-type placing struct {
-	*rand.Rand
-	devices, segments int
-}
-
-// randomPlacement returns a placement of a logical graph on 1 to 5 devices:
-// any token groups, stages, splits, and homes of experts.
+// randomPlacement returns a placement of a logical graph on 1 to 5 devices.
 func randomPlacement(rng *rand.Rand, g *ir.Graph) *placement.Placement {
-	r := placing{rng, 1 + rng.IntN(5), g.Numerics.Segments}
-	p := &placement.Placement{Devices: r.devices, Strategy: "random", Segments: r.segments}
-	groups := 1
-	if r.IntN(2) == 0 {
-		groups += r.IntN(r.devices)
-	}
-	experts := make([]int, g.Layers)
-	for _, n := range g.Nodes {
-		if n.Op.Name == "combine" {
-			experts[n.Layer] = max(experts[n.Layer], n.Attrs.Int("total", 0))
-		}
-	}
-	stage := r.groups(groups)
-	for l := range g.Layers {
-		if r.IntN(3) == 0 {
-			stage = r.groups(groups)
-		}
-		p.Layers = append(p.Layers, r.layer(stage, experts[l]))
-	}
-	p.Embed = r.each(p.Layers[0].Groups)
-	p.Head = r.each(p.Layers[g.Layers-1].Groups)
-	return p
-}
-
-// groups deals some devices out to n token groups.
-func (r placing) groups(n int) [][]int {
-	devices := r.Perm(r.devices)
-	devices = devices[:n+r.IntN(len(devices)-n+1)]
-	groups := make([][]int, n)
-	for i, d := range devices {
-		g := i
-		if i >= n {
-			g = r.IntN(n)
-		}
-		groups[g] = append(groups[g], d)
-	}
-	return groups
-}
-
-func (r placing) layer(groups [][]int, experts int) placement.Layer {
-	l := placement.Layer{Groups: groups, Attention: r.each(groups), Dense: r.each(groups)}
-	style := r.IntN(4)
-	uniform := r.homes(style, groups)
-	for range experts {
-		if style < 3 { // else all experts live the same way
-			l.Experts = append(l.Experts, r.homes(style, groups))
-		} else {
-			l.Experts = append(l.Experts, uniform)
-		}
-	}
-	return l
-}
-
-// homes places an expert: on one device, in copies that take turns, or at
-// home in every group.
-func (r placing) homes(style int, groups [][]int) placement.Expert {
-	if style == 0 {
-		d := r.IntN(r.devices)
-		return placement.Expert{{{Device: d, Lo: 0, Hi: r.segments}}}
-	}
-	var e placement.Expert
-	if style == 1 {
-		for _, g := range groups {
-			e = append(e, r.split(g, false))
-		}
-		return e
-	}
-	devices := r.Perm(r.devices)
-	for range 1 + r.IntN(3) {
-		n := 1 + r.IntN(len(devices))
-		e = append(e, r.split(devices[:n], false))
-		if devices = devices[n:]; len(devices) == 0 || r.IntN(2) == 0 {
-			break
-		}
-	}
-	return e
-}
-
-// each splits a part within each token group.
-func (r placing) each(groups [][]int) []placement.Split {
-	var list []placement.Split
-	for _, g := range groups {
-		list = append(list, r.split(g, true))
-	}
-	return list
-}
-
-// split divides segments between some of the devices at random bounds, or
-// copies them.
-func (r placing) split(devices []int, copies bool) placement.Split {
-	var some []int
-	for _, i := range r.Perm(len(devices))[:1+r.IntN(len(devices))] {
-		some = append(some, devices[i])
-	}
-	var s placement.Split
-	if copies && r.IntN(4) == 0 {
-		for _, d := range some {
-			s = append(s, placement.Share{Device: d, Lo: 0, Hi: r.segments})
-		}
-		return s
-	}
-	some = some[:min(len(some), r.segments)]
-	cuts := r.Perm(r.segments - 1)[:len(some)-1]
-	slices.Sort(cuts)
-	lo := 0
-	for i, d := range some {
-		hi := r.segments
-		if i < len(cuts) {
-			hi = cuts[i] + 1
-		}
-		s = append(s, placement.Share{Device: d, Lo: lo, Hi: hi})
-		lo = hi
-	}
-	return s
+	return placement.Random(rng, passes.Summarise(g), 1+rng.IntN(5))
 }

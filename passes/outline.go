@@ -134,6 +134,11 @@ func (o *Outline) key(at int, p *outlinePart) string {
 	if at == 0 || at == len(o.parts)-1 {
 		fmt.Fprint(&b, "part ", at)
 	}
+	for _, n := range p.imports {
+		if r := o.base.owner[n]; r != nil && r.Kind != Experts {
+			fmt.Fprint(&b, r.Kind) // not on every device; see leaves
+		}
+	}
 	for i, n := range p.nodes {
 		number[n] = fmt.Sprint(i)
 		fmt.Fprint(&b, n.Op.Name, n.Type, "(")
@@ -330,4 +335,25 @@ func (o *Outline) Experts(part int) int {
 		}
 	}
 	return n
+}
+
+// Slots returns how many experts a token of a part chooses, or 0.
+func (o *Outline) Slots(part int) int {
+	for _, v := range o.parts[part].nodes {
+		if r := o.base.owner[v]; r != nil && r.Kind == Experts {
+			return r.Combine.Args[1].Type.Shape[1].N
+		}
+	}
+	return 0
+}
+
+// Early reports whether the slots of a part may be combined before they are
+// added up over devices; see serveEarly.
+func (o *Outline) Early(part int) bool {
+	for _, v := range o.parts[part].nodes {
+		if r := o.base.owner[v]; r != nil && r.Kind == Experts {
+			return o.Graph.Numerics.Mode == ir.Fast && linear(r)
+		}
+	}
+	return false
 }

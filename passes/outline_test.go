@@ -23,7 +23,7 @@ func TestOutlineIsThePlacedGraph(t *testing.T) {
 		m := summary(g, FindRegions(g))
 		for seed := range uint64(60) {
 			rng := rand.New(rand.NewPCG(seed, 7))
-			p := randomly(rng, m)
+			p := placement.Random(rng, m, 1+rng.IntN(4))
 			if err := p.Check(m); err != nil {
 				t.Fatal(err)
 			}
@@ -81,79 +81,4 @@ func compareParts(t *testing.T, name string, g *ir.Graph, o *Outline, p *placeme
 			t.Errorf("%s: part %d costs %+v, in the graph %+v", name, i, got, want)
 		}
 	}
-}
-
-// randomly returns a placement on 1 to 4 devices.
-func randomly(r *rand.Rand, m placement.Summary) *placement.Placement {
-	p := &placement.Placement{Devices: 1 + r.IntN(4), Strategy: "random", Segments: m.Segments}
-	split := func(devices []int) placement.Split {
-		devices = append([]int(nil), devices...)
-		r.Shuffle(len(devices), func(i, j int) { devices[i], devices[j] = devices[j], devices[i] })
-		devices = devices[:1+r.IntN(len(devices))]
-		var s placement.Split
-		if r.IntN(3) == 0 {
-			for _, d := range devices {
-				s = append(s, placement.Share{Device: d, Lo: 0, Hi: m.Segments})
-			}
-			return s
-		}
-		lo := 0
-		for i, d := range devices {
-			hi := m.Segments
-			if i < len(devices)-1 {
-				hi = lo + 1 + r.IntN(m.Segments-lo-(len(devices)-1-i))
-			}
-			s = append(s, placement.Share{Device: d, Lo: lo, Hi: hi})
-			lo = hi
-		}
-		return s
-	}
-	n := 1 + r.IntN(p.Devices)
-	groups := func() [][]int {
-		perm := r.Perm(p.Devices)
-		perm = perm[:n+r.IntN(len(perm)-n+1)]
-		list := make([][]int, n)
-		for i, d := range perm {
-			at := i
-			if i >= n {
-				at = r.IntN(n)
-			}
-			list[at] = append(list[at], d)
-		}
-		return list
-	}
-	g := groups()
-	each := func() (list []placement.Split) {
-		for _, devices := range g {
-			list = append(list, split(devices))
-		}
-		return list
-	}
-	for _, lm := range m.Layers {
-		if r.IntN(2) == 0 {
-			g = groups()
-		}
-		l := placement.Layer{Groups: g, Attention: each(), Dense: each()}
-		for range lm.Experts {
-			var e placement.Expert
-			perm := r.Perm(p.Devices)
-			for len(perm) > 0 && (len(e) == 0 || r.IntN(3) == 0) {
-				k := 1 + r.IntN(len(perm))
-				s := split(perm[:k])
-				if len(s) > 1 && s.Copies(m.Segments) {
-					s = s[:1]
-				}
-				e = append(e, s)
-				perm = perm[k:]
-			}
-			l.Experts = append(l.Experts, e)
-		}
-		p.Layers = append(p.Layers, l)
-	}
-	first := p.Layers[0].Groups
-	g = first
-	p.Embed = each()
-	g = p.Layers[len(p.Layers)-1].Groups
-	p.Head = each()
-	return p
 }

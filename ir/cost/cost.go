@@ -7,6 +7,8 @@
 package cost
 
 import (
+	"strings"
+
 	"moec/ir"
 	"moec/ir/machine"
 	"moec/ir/tensor"
@@ -53,6 +55,14 @@ func (l Load) TokensOf(group, groups int) (lo, hi int) {
 	return lo, lo + l.Of(l.Tokens, group, groups)
 }
 
+// Share returns the part of the load that belongs to a token group.
+func (l Load) Share(group, groups int) Load {
+	if group < 0 {
+		return l
+	}
+	return Load{l.Of(l.Sequences, group, groups), l.Of(l.Tokens, group, groups), l.Of(l.Rows, group, groups), l.Context}
+}
+
 // Bounds gives every symbol its value.
 func (l Load) Bounds(groups int) tensor.Bounds {
 	of := func(n int, s tensor.Sym) int {
@@ -80,6 +90,9 @@ const tile = 64
 // tiles is the load with the tokens of a sequence that are next to each other
 // counted once for each tile.
 func (l Load) tiles() Load {
+	if l.Sequences == 0 {
+		return l
+	}
 	each := (l.Tokens + l.Sequences - 1) / l.Sequences
 	l.Tokens = l.Sequences * ((each + tile - 1) / tile)
 	return l
@@ -166,6 +179,7 @@ func (p *Pricer) roofline(t tensor.DType, flops, bytes int64) Cost {
 // kernel makes a price by the machine's figures that of a kernel.
 func (p *Pricer) kernel(op string, c Cost) Cost {
 	price := c.Compute + c.Memory
+	op = strings.TrimSuffix(op, "_nodes")
 	if took := p.Machine.Correct(op, price); took != price {
 		c.Compute = machine.Scale(took, c.Compute, price)
 		c.Memory = took - c.Compute
@@ -178,7 +192,7 @@ func (p *Pricer) kernel(op string, c Cost) Cost {
 // may be bound by arithmetic while another waits for its weights.
 func (p *Pricer) experts(n *ir.Node, slots Slots) Cost {
 	w := p.ExpertWork(n)
-	c := Cost{Memory: machine.PS(w.Base, p.Machine.Device.Bandwidth.Value)}
+	c := p.Base(w)
 	turns := n.Attrs.Sets("turns")
 	for i, e := range n.Attrs.Ints("experts") {
 		turn := []int{0, 1}
@@ -244,7 +258,12 @@ func (p *Pricer) Expert(w ExpertWork, slots int) Cost {
 	return p.roofline(w.Weights, w.Flops*int64(slots), w.Once+w.Each*int64(slots))
 }
 
-// Kernel completes a sum of prices of experts to that of a kernel.
+// Base prices what the work takes whatever is chosen, without a launch.
+func (p *Pricer) Base(w ExpertWork) Cost {
+	return Cost{Memory: machine.PS(w.Base, p.Machine.Device.Bandwidth.Value)}
+}
+
+// Kernel completes a sum of prices to that of a kernel.
 func (p *Pricer) Kernel(op string, c Cost) Cost { return p.kernel(op, c) }
 
 // Part is an operand of an exchange: the device that has it, and its bytes.

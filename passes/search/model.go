@@ -1,0 +1,169 @@
+package search
+
+import (
+	"fmt"
+
+	"moec/ir"
+	"moec/ir/cost"
+	"moec/ir/machine"
+	"moec/ir/placement"
+	"moec/ir/routing"
+	"moec/passes"
+)
+
+// Problem is what a placement is searched for.
+type Problem struct {
+	Outline   *passes.Outline
+	Machine   *machine.Machine
+	Stats     *routing.Stats
+	Workload  Workload
+	Positions int    // KV entries that each device of a token group has room for
+	Buffers   int64  // bytes that a device needs besides weights and KV entries
+	Seed      uint64 // of the batches
+}
+
+// load is a kind of step of the workload, and the batches sampled for it.
+type load struct {
+	Step
+	samples int   // batches
+	first   int   // of its batches, in vectors that have an entry for each batch of each load
+	weight  int64 // of a batch, in the score
+}
+
+// scoreUnits is how many units of the score a picosecond has: the mean over
+// batches would not be an integer.
+const scoreUnits = 32
+
+// samplesFor is how many batches are sampled for steps of that many tokens:
+// the fewer tokens, the more the choice of experts varies.
+func samplesFor(tokens int) int {
+	switch {
+	case tokens <= 16:
+		return 32
+	case tokens <= 64:
+		return 16
+	case tokens <= 512:
+		return 8
+	}
+	return 4
+}
+
+// model prices placements of a problem.
+type model struct {
+	*Problem
+	devices int
+	loads   []load
+	width   int     // batches of all loads together
+	parts   []*part // of the outline; equal ones are shared
+	budget  int64   // bytes of a device
+	order   []int64 // scratch: clocks, a vector for each device
+	vector  []int64 // scratch
+	counts  Counts
+}
+
+// Counts says how much a search did.
+type Counts struct {
+	Layers  int64 `json:"layers"`  // prices of a layer that were worked out
+	Scripts int64 `json:"scripts"` // layers that were placed for it
+}
+
+// part is what the prices of a part of the outline come from.
+type part struct {
+	index   int // the first part like this
+	layer   int // of the graph, or -1
+	experts int
+	slots   int
+	leaves  int               // of an expert
+	batches []*routing.Batch  // for each batch of each load
+	scripts map[string]*script
+	kernels map[[2]int]*kernels // by leaves held
+	rows    map[rowsKey][]int64
+	combine *kernels // the combination of some experts, of one subtree
+	whole   *ir.Node // the combination of all
+	sums    *ir.Node // the same of sums that are not rounded yet
+	early   bool
+	slow    bool // has several choices of experts: priced whole
+}
+
+// newModel prepares a problem. It fails if the graph is not a chain of parts.
+func newModel(p *Problem) (*model, error) {
+	if err := p.Workload.Check(); err != nil {
+		return nil, err
+	}
+	m := &model{Problem: p, devices: p.Machine.Devices}
+	m.budget = p.Machine.Device.Memory.Value - p.Machine.Device.Reserve.Value - p.Buffers
+	for _, s := range p.Workload.Steps {
+		n := samplesFor(s.Tokens)
+		m.loads = append(m.loads, load{Step: s, samples: n, first: m.width, weight: s.Count * int64(scoreUnits/n)})
+		m.width += n
+	}
+	m.order = make([]int64, m.devices*m.width)
+	m.vector = make([]int64, m.width)
+	o := p.Outline
+	byKey := make(map[string]*part)
+	for i := range o.Class {
+		layer := i - 1
+		routed := -1
+		if layer >= 0 && layer < o.Graph.Layers && o.Summary.Layers[layer].Experts > 0 {
+			routed = p.Stats.Class(layer)
+		}
+		key := fmt.Sprint(o.Class[i], routed)
+		if byKey[key] == nil {
+			byKey[key] = m.newPart(i, routed)
+		}
+		m.parts = append(m.parts, byKey[key])
+	}
+	return m, nil
+}
+
+func (m *model) newPart(index, routed int) *part {
+	o := m.Outline
+	c := &part{index: index, layer: -1, scripts: map[string]*script{}, kernels: map[[2]int]*kernels{}, rows: map[rowsKey][]int64{}}
+	if index > 0 && index <= o.Graph.Layers {
+		c.layer = index - 1
+	}
+	if routed < 0 {
+		return c
+	}
+	s := o.Summary.Layers[c.layer]
+	c.experts, c.leaves, c.early, c.slow = s.Experts, s.Inner, o.Early(index), o.Experts(index) > 1
+	if !c.slow {
+		m.combinations(c)
+	}
+	for _, l := range m.loads {
+		for i := range l.samples {
+			c.batches = append(c.batches, m.Stats.Draw(m.Seed, c.layer, l.Tokens, i))
+		}
+	}
+	return c
+}
+
+// pricer returns the pricer of a load for a token group, as if it were all.
+func (m *model) pricer(l *load, group, groups int) *cost.Pricer {
+	return cost.NewPricer(m.Machine, l.Share(group, groups), 1)
+}
+
+// segments is what shares of placements count in.
+func (m *model) segments() int { return m.Outline.Summary.Segments }
+
+// layers is the number of layers.
+func (m *model) layers() int { return m.Outline.Graph.Layers }
+
+// score weighs times of batches.
+func (m *model) score(times []int64) int64 {
+	var sum int64
+	for i := range m.loads {
+		l := &m.loads[i]
+		var s int64
+		for _, t := range times[l.first : l.first+l.samples] {
+			s += t
+		}
+		sum += s * l.weight
+	}
+	return sum
+}
+
+// blank is a placement of which only some layers are filled in.
+func (m *model) blank(devices int) *placement.Placement {
+	return &placement.Placement{Devices: devices, Segments: m.segments(), Layers: make([]placement.Layer, m.layers())}
+}
