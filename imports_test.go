@@ -30,7 +30,7 @@ var layers = map[string][]string{
 	"ir/eval":         {"ir", "ir/arith"},
 	"dsl":             {"ir", "ir/diag"},
 	"passes/trace":    {"ir", "ir/textdiff"},
-	"passes/balance":  {"ir/routing"},
+	"passes/balance":  {"ir/placement"},
 	"passes":          {"ir", "ir/placement", "ir/machine", "passes/trace", "ir/cost", "ir/routing"},
 	"planner/plan":    {"ir", "ir/dot", "ir/placement"},
 	"planner":         {"planner/plan"},
