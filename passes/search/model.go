@@ -73,8 +73,8 @@ type part struct {
 	layer   int // of the graph, or -1
 	experts int
 	slots   int
-	leaves  int               // of an expert
-	batches []*routing.Batch  // for each batch of each load
+	leaves  int              // of an expert
+	batches []*routing.Batch // for each batch of each load
 	scripts map[string]*script
 	kernels map[[2]int]*kernels // by leaves held
 	rows    map[rowsKey][]int64

@@ -42,7 +42,7 @@ func (m *model) place(p *placement.Placement) (*state, error) {
 		s.parts[i], needs = ps, ps.script.needs
 		s.add(ps, 1)
 	}
-	s.untie()
+	s.retie(s, 1)
 	return s, nil
 }
 
@@ -57,15 +57,16 @@ func (s *state) add(ps *partState, sign int64) {
 	}
 }
 
-// untie counts weights once that the prologue and the epilogue share.
-func (s *state) untie() {
+// retie subtracts, for a sign of 1, what the prologue and the epilogue of a
+// state keep in common, which its parts count twice.
+func (s *state) retie(of *state, sign int64) {
 	have := make(map[passes.Held]bool)
-	for _, h := range s.parts[0].script.held {
+	for _, h := range of.parts[0].script.held {
 		have[h] = true
 	}
-	for _, h := range s.parts[len(s.parts)-1].script.held {
+	for _, h := range of.parts[len(of.parts)-1].script.held {
 		if have[h] {
-			s.bytes[h.Device] -= h.Bytes
+			s.bytes[h.Device] -= sign * h.Bytes
 		}
 	}
 }

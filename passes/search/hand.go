@@ -1,0 +1,74 @@
+package search
+
+import (
+	"fmt"
+
+	"moec/ir/placement"
+	"moec/passes"
+)
+
+// Names lists the strategies that people would name for n devices, in the
+// order that breaks ties: every product of two factors, and tensor parallelism
+// inside token groups whose experts are spread.
+func Names(n int) []string {
+	list := []string{fmt.Sprintf("tp%d", n)}
+	if n == 1 {
+		return list
+	}
+	list = append(list, fmt.Sprintf("ep%d", n))
+	for d := 2; d < n; d++ {
+		if n%d == 0 {
+			list = append(list, fmt.Sprintf("tp%dep%d", n/d, d))
+		}
+	}
+	list = append(list, fmt.Sprintf("adp%d", n), fmt.Sprintf("dp%d", n), fmt.Sprintf("pp%d", n))
+	for d := 2; d < n; d++ {
+		if n%d == 0 {
+			for _, pair := range []string{"adp%dtp%d", "dp%dtp%d", "pp%dtp%d", "dp%dep%d", "pp%dep%d", "pp%dadp%d"} {
+				list = append(list, fmt.Sprintf(pair, d, n/d))
+			}
+		}
+	}
+	return list
+}
+
+// Plan is a strategy by name and what came of it.
+type Plan struct {
+	Name   string
+	Why    string // why it is not possible, or ""
+	Place  *placement.Placement
+	priced *state
+}
+
+// hand prices the named strategies. Those with degrees that the model cannot
+// be divided by say so.
+func (m *model) hand() []*Plan {
+	var list []*Plan
+	for _, name := range Names(m.devices) {
+		h := &Plan{Name: name}
+		p, err := passes.NamedFor(m.Outline.Summary, name, m.devices)
+		if err == nil {
+			h.Place = p
+			h.priced, err = m.place(p)
+		}
+		if err != nil {
+			h.Why = err.Error()
+		} else if !m.fits(h.priced.bytes) {
+			h.Why = m.tooLarge(h.priced.bytes)
+		}
+		list = append(list, h)
+	}
+	return list
+}
+
+// tooLarge says what the fullest device needs and has.
+func (m *model) tooLarge(bytes []int64) string {
+	var most int64
+	for _, b := range bytes {
+		most = max(most, b)
+	}
+	return fmt.Sprintf("does not fit: a device would keep %.1f GB, has room for %.1f", gigabytes(most), gigabytes(m.budget))
+}
+
+// gigabytes converts bytes to the unit that memories are sold in.
+func gigabytes(bytes int64) float64 { return float64(bytes) / 1e9 }

@@ -1,0 +1,67 @@
+package search
+
+import (
+	"math/rand/v2"
+
+	"moec/ir/placement"
+)
+
+// mcmc walks through the space as FlexFlow does: a random change at a time,
+// kept if it is better, and sometimes if it is worse (Jia, Zaharia, Aiken:
+// Beyond Data and Model Parallelism, SysML 2019). It starts from the best of
+// the plans given, returns to the best so far when it has strayed, and cools
+// down over the budget, which counts proposals.
+func (m *model) mcmc(start *state, hand []*placement.Placement, budget int64, seed uint64) (*state, error) {
+	v := &mover{m, rand.New(rand.NewPCG(seed, 0x6d636d63)), hand}
+	now, best := start, start
+	hot := start.score / 200 // half a percent of the price is accepted at even odds
+	since := int64(0)
+	for i := range budget {
+		p, first, last := v.propose(now.p)
+		if p == nil {
+			continue
+		}
+		next, err := m.change(now, p, first, last)
+		if err != nil {
+			return nil, err
+		}
+		heat := hot / budget * (budget - i)
+		if v.accept(m.penalised(next)-m.penalised(now), heat) {
+			now = next
+		}
+		if m.fits(now.bytes) && (now.score < best.score || !m.fits(best.bytes)) {
+			best, since = now, 0
+		} else if since++; since > budget/10+100 {
+			now, since = best, 0
+		}
+	}
+	return best, nil
+}
+
+// penalised is the score, and as much again for every tenth of a device's
+// memory that is too much.
+func (m *model) penalised(s *state) int64 {
+	over := m.over(s.bytes)
+	if over == 0 || m.budget < 10 {
+		return s.score
+	}
+	return s.score + s.score/1000*min(over/(m.budget/10000+1), 1e6)
+}
+
+// accept decides by chance whether to go on with a price that is higher by
+// worse: always if it is not, with odds of one half for each heat.
+func (v *mover) accept(worse, heat int64) bool {
+	if worse <= 0 {
+		return true
+	}
+	if heat <= 0 || worse/heat > 30 {
+		return false
+	}
+	halves, rest := worse/heat, worse%heat
+	const one = 1 << 32
+	odds := uint64(one - (rest*(one/2)/max(heat, 1)))
+	if heat > 1<<30 { // the product above would not fit
+		odds = uint64(one - (rest/(heat>>30))*2)
+	}
+	return uint64(v.Uint32()) < odds>>halves
+}
