@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"moec/ir"
 	"moec/ir/cost"
 	"moec/ir/machine"
 )
@@ -19,7 +20,19 @@ type phase struct {
 // add up to link, which is the price of all of them: cost.Pricer.Exchange says
 // how much that is, and this how it is made up. With alone, nobody else uses
 // the shared parts of links, and link is not asked.
-func (s *Simulator) phases(op string, member int, parts []cost.Part, out, link int64, alone bool) []phase {
+func (s *Simulator) phases(n *ir.Node, parts []cost.Part, out, link int64, alone bool) []phase {
+	list := s.rounds(n.Op.Name, n.Device, parts, out, alone)
+	if alone {
+		link = s.machine.Correct(n.Op.Name, total(list))
+	}
+	stretch(list, link)
+	return list
+}
+
+// rounds lists the phases before measurements correct them. A sum takes two
+// rounds if that is faster: first each device that has a part adds up its
+// share of the rows, then it sends that to all.
+func (s *Simulator) rounds(op string, member int, parts []cost.Part, out int64, alone bool) []phase {
 	list := s.receive(0, member, parts, alone)
 	if holders := holders(parts); op == "all_reduce" && len(holders) > 2 {
 		n := int64(len(holders))
@@ -35,10 +48,6 @@ func (s *Simulator) phases(op string, member int, parts []cost.Part, out, link i
 			list = two
 		}
 	}
-	if alone {
-		link = s.machine.Correct(op, total(list))
-	}
-	stretch(list, link)
 	return list
 }
 
@@ -144,5 +153,5 @@ func (s *Simulator) incoming(p *cost.Pricer, st *step, link int64, alone bool) [
 	for i, a := range n.Args {
 		parts[i] = cost.Part{Device: a.Device, Bytes: a.Type.Bytes(bounds)}
 	}
-	return s.phases(n.Op.Name, st.device, parts, n.Type.Bytes(bounds), link, alone)
+	return s.phases(n, parts, n.Type.Bytes(bounds), link, alone)
 }
