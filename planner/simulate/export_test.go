@@ -23,7 +23,7 @@ var rewrite = flag.Bool("rewrite", false, "write golden files anew")
 
 // drawn is a result with all that pictures show.
 func drawn(t *testing.T) *Result {
-	p := compiled(t, small(4), ir.Invariant, named("tp2ep2", 4)).Plan
+	p := compiled(t, small(3), ir.Invariant, named("tp2ep2", 4)).Plan
 	l := cost.Load{Sequences: 8, Tokens: 8, Rows: 8, Context: 100}
 	m := towers()
 	m.Links[0].Sizes = nil

@@ -73,7 +73,7 @@ func (n *network) alone(e *engine, p *part, at int64, phases []phase) {
 
 func (e *engine) transfer(p *part, from int, start, end, bytes int64) Transfer {
 	t := e.prog.turns[p.turn]
-	return Transfer{From: from, To: p.device.id, Op: p.step.op, Block: t.block.Name, Layer: t.layer, Start: start, End: end, Bytes: bytes, exchange: p.number, turn: p.turn}
+	return Transfer{From: from, To: p.device.id, Op: p.step.op, Block: t.block.Name, Layer: t.layer, Start: start, End: end, Bytes: bytes, exchange: p.number}
 }
 
 // add notes a transfer; segments of one that follow each other are one.

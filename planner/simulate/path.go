@@ -13,7 +13,7 @@ import (
 type Path struct {
 	Cost  cost.Cost `json:"cost"` // by term; adds up to the time of the step
 	Ops   []OpTime  `json:"ops"`  // by op, the longest first
-	Spans []Span    `json:"spans"`
+	Spans []Span    `json:"-"`
 }
 
 // OpTime is what an op takes on the critical path.

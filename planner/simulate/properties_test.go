@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"moec/ir"
@@ -16,18 +17,33 @@ import (
 // modes are all combinations of what devices and links can do.
 var modes = []Options{{}, {Overlap: true}, {Contention: true}, {Overlap: true, Contention: true}}
 
-// samples are plans of random and of named placements.
+// samples are plans of named and of random placements.
 func samples(t *testing.T, f func(name string, p *plan.Plan)) {
-	for _, s := range []string{"tp 4", "ep 4", "dp 4", "adp 4", "pp 2", "tp2ep2 4", "dp2tp2 4"} {
-		var name string
-		var devices int
-		fmt.Sscan(s, &name, &devices)
-		f(s, compiled(t, small(3), ir.Invariant, named(name, devices)).Plan)
-	}
-	for seed := range uint64(10) {
-		f(fmt.Sprint("seed ", seed), compiled(t, small(3), ir.Fast, random(100+seed)).Plan)
+	compileSamples.Do(func() {
+		for _, s := range []string{"tp 4", "ep 4", "dp 4", "adp 4", "pp 2", "tp2ep2 4", "dp2tp2 4"} {
+			var name string
+			var devices int
+			fmt.Sscan(s, &name, &devices)
+			sampled = append(sampled, sample{s, compiled(t, small(3), ir.Invariant, named(name, devices)).Plan})
+		}
+		for seed := range uint64(8) {
+			sampled = append(sampled, sample{fmt.Sprint("seed ", seed), compiled(t, small(3), ir.Fast, random(100+seed)).Plan})
+		}
+	})
+	for _, s := range sampled {
+		f(s.name, s.plan)
 	}
 }
+
+type sample struct {
+	name string
+	plan *plan.Plan
+}
+
+var (
+	sampled        []sample
+	compileSamples sync.Once
+)
 
 // skewed draws batches in which some experts are far more popular.
 func skewed(p *plan.Plan, tokens int) Batch {

@@ -39,7 +39,7 @@ func colour(k Kind) string {
 func (r *Result) WriteSVG(w io.Writer) error {
 	d := &drawing{onPath: make(map[pathKey]bool)}
 	for _, s := range r.Path.Spans {
-		d.onPath[pathKey{s.Device, s.Start}] = true
+		d.onPath[pathKey{s.Device, s.Start, s.Kind == Link}] = true
 	}
 	d.y = 24
 	d.text(8, d.y, fmt.Sprintf("a step of %d tokens of %d sequences, context %d: %s; lockstep says %s", r.Load.Tokens, r.Load.Sequences, r.Load.Context, Duration(r.Time), Duration(r.Closed.Time)))
@@ -63,8 +63,9 @@ type drawing struct {
 }
 
 type pathKey struct {
-	device int
-	start  int64
+	device   int
+	start    int64
+	exchange bool
 }
 
 func (d *drawing) text(x, y int, s string) {
@@ -289,9 +290,9 @@ func (d *drawing) lane(spans []Span) {
 		if s.End <= d.from || s.Start >= d.to {
 			continue
 		}
-		b := bar{from: s.Start, to: s.End, colour: colour(s.Kind), label: s.Name, note: fmt.Sprintf("%s (%s), %s", s.Name, s.Kind, Duration(s.End-s.Start)), path: s.Kind != Wait && d.onPath[pathKey{s.Device, s.Start}]}
-		if s.Kind == Wait {
-			b.label = ""
+		b := bar{from: s.Start, to: s.End, colour: colour(s.Kind), note: fmt.Sprintf("%s (%s), %s", s.Name, s.Kind, Duration(s.End-s.Start))}
+		if s.Kind != Wait {
+			b.label, b.path = s.Name, d.onPath[pathKey{s.Device, s.Start, s.Kind == Link}]
 		}
 		d.bar(b, laneHeight)
 	}

@@ -2,7 +2,8 @@ package simulate
 
 import "moec/ir/cost"
 
-// Result is what happens in a step.
+// Result is what happens in a step. Its JSON leaves out the spans; WriteTrace
+// writes those.
 type Result struct {
 	Program string      `json:"program"`
 	Load    cost.Load   `json:"load"`
@@ -29,16 +30,15 @@ const (
 
 // Span is a step of a device, or a time in which it waits for one.
 type Span struct {
-	Name   string    `json:"name"` // the op and the weight it reads
-	Op     string    `json:"op"`   // the kind of a fused step
-	Kind   Kind      `json:"kind"`
-	Device int       `json:"device"`
-	Block  string    `json:"block"`
-	Layer  int       `json:"layer"` // -1 outside the layers
-	Step   int       `json:"step"`  // index in the queue
-	Start  int64     `json:"start_ps"`
-	End    int64     `json:"end_ps"`
-	Cost   cost.Cost `json:"cost"` // adds up to End - Start, but for waits
+	Name       string // the op and the weight it reads
+	Op         string // the kind of a fused step
+	Kind       Kind
+	Device     int
+	Block      string
+	Layer      int // -1 outside the layers
+	Step       int // index in the queue
+	Start, End int64
+	Cost       cost.Cost // adds up to End - Start, but for waits
 
 	turn  int // index of the turn
 	cause int // number of the span that ends when this one starts, or -1
@@ -48,8 +48,8 @@ type Span struct {
 // the step, unless exchanges run beside steps.
 type Device struct {
 	Device int    `json:"device"`
-	Spans  []Span `json:"spans"`            // steps and waits, one after the other, from 0 to the end
-	Copies []Span `json:"copies,omitempty"` // exchanges that run beside steps
+	Spans  []Span `json:"-"` // steps and waits, one after the other, from 0 to the end
+	Copies []Span `json:"-"` // exchanges that run beside steps
 
 	Busy     int64 `json:"busy_ps"`     // in steps of its own
 	Exchange int64 `json:"exchange_ps"` // in exchanges
@@ -64,24 +64,21 @@ type Lane struct {
 	Device int        `json:"device"` // or, of a shared part, the first of those that share it
 	Shared bool       `json:"shared,omitempty"`
 	Out    bool       `json:"out,omitempty"` // away from the device
-	Spans  []Transfer `json:"spans"`
+	Spans  []Transfer `json:"-"`
 	Busy   int64      `json:"busy_ps"`
 	Bytes  int64      `json:"bytes"`
 }
 
 // Transfer is a time in which a lane is taken.
 type Transfer struct {
-	From  int    `json:"from"` // device, or -1: several
-	To    int    `json:"to"`
-	Op    string `json:"op"`
-	Block string `json:"block"`
-	Layer int    `json:"layer"`
-	Start int64  `json:"start_ps"`
-	End   int64  `json:"end_ps"`
-	Bytes int64  `json:"bytes"`
+	From, To   int // devices; From is -1 for several at once
+	Op         string
+	Block      string
+	Layer      int
+	Start, End int64
+	Bytes      int64
 
 	exchange int // tells exchanges apart
-	turn     int
 }
 
 // kindOf is what most of a step's time goes into.
