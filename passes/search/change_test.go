@@ -3,12 +3,14 @@ package search
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
 	"moec/ir"
 	"moec/ir/placement"
 	"moec/ir/routing"
+	"moec/ir/tree"
 	"moec/passes"
 )
 
@@ -50,31 +52,59 @@ func walk(t *testing.T, name string, m *model, p *placement.Placement, rng *rand
 			hand = append(hand, h.Place)
 		}
 	}
-	v := &mover{m, rng, hand}
+	v := &mover{model: m, Rand: rng, hand: hand}
 	now, err := m.place(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range steps {
-		p, first, last := v.propose(now.p)
-		if p == nil {
+		e, ok := v.propose(now.p)
+		if !ok {
 			continue
 		}
-		if err := p.Check(m.Outline.Summary); err != nil {
-			t.Fatalf("%s: step %d makes a placement that is wrong: %v", name, i, err)
-		}
-		next, err := m.change(now, p, first, last)
+		before := now.clone()
+		tr, err := m.try(now, e)
 		if err != nil {
 			t.Fatalf("%s: step %d: %v", name, i, err)
 		}
-		want, err := m.place(p)
+		if rng.IntN(4) == 0 {
+			m.drop(now, tr)
+			if !reflect.DeepEqual(now.p, before.p) || now.score != before.score {
+				t.Fatalf("%s: step %d: a dropped trial leaves something behind", name, i)
+			}
+			continue
+		}
+		m.keepTrial(now, tr)
+		if err := now.p.Check(m.Outline.Summary); err != nil {
+			t.Fatalf("%s: step %d makes a placement that is wrong: %v", name, i, err)
+		}
+		want, err := m.place(now.p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if next.score != want.score || !slices.Equal(next.times, want.times) || !slices.Equal(next.bytes, want.bytes) {
-			t.Fatalf("%s: step %d: a change of layers %d to %d gives score %d and bytes %v, the whole price is %d and %v", name, i, first, last, next.score, next.bytes, want.score, want.bytes)
+		if now.score != want.score || !slices.Equal(now.bytes, want.bytes) {
+			t.Fatalf("%s: step %d: an edit of %d layers from %d gives score %d and bytes %v, the whole price is %d and %v", name, i, len(e.layers), e.first, now.score, now.bytes, want.score, want.bytes)
 		}
-		now = next
+	}
+}
+
+func TestSpans(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 20000 {
+		total := 1 + rng.IntN(64)
+		var set, solo []int
+		var held, alone uint64
+		for e := range total {
+			if rng.IntN(3) > 0 {
+				set, held = append(set, e), held|1<<e
+				if rng.IntN(6) == 0 {
+					solo, alone = append(solo, e), alone|1<<e
+				}
+			}
+		}
+		if got, want := spans(held, alone, total), len(tree.Cover(set, total, solo)); got != want {
+			t.Fatalf("%d of %d, %v alone: %d spans, want %d", set, total, solo, got, want)
+		}
 	}
 }
 
@@ -94,19 +124,21 @@ func BenchmarkChange(b *testing.B) {
 	for _, h := range m.hand() {
 		hand = append(hand, h.Place)
 	}
-	v := &mover{m, rand.New(rand.NewPCG(1, 1)), hand}
+	v := &mover{model: m, Rand: rand.New(rand.NewPCG(1, 1)), hand: hand}
 	b.ResetTimer()
 	for range b.N {
-		p, first, last := v.propose(now.p)
-		if p == nil {
+		e, ok := v.propose(now.p)
+		if !ok {
 			continue
 		}
-		next, err := m.change(now, p, first, last)
+		t, err := m.try(now, e)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if next.score < now.score+now.score/100 {
-			now = next
+		if t.score < now.score+now.score/100 {
+			m.keepTrial(now, t)
+		} else {
+			m.drop(now, t)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 package search
 
 import (
-	"reflect"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -59,34 +59,62 @@ type kernels struct {
 	bytes int64      // of an expert's weights
 }
 
-// serves works out who serves which experts.
+// serves works out who serves which experts. The result is good until the next
+// call.
 func (m *model) serves(c *part, l *placement.Layer, wanted map[int][]int) []serve {
-	if len(l.Groups) == 1 || !l.Local() {
-		s := &serve{group: -1, groups: len(l.Groups), wanted: wanted[-1]}
-		return []serve{m.serve(c, s, slices.Concat(l.Groups...), l.Experts)}
+	m.served = m.served[:0]
+	if len(l.Groups) == 1 {
+		m.serve(c, m.nextServe(-1, 1, wanted[-1]), l.Groups[0], l.Experts)
+		return m.served
 	}
-	var list []serve
+	if !l.Local() {
+		m.serve(c, m.nextServe(-1, len(l.Groups), wanted[-1]), slices.Concat(l.Groups...), l.Experts)
+		return m.served
+	}
 	for g, devices := range l.Groups {
 		own := make([]placement.Expert, len(l.Experts))
 		for e := range own {
 			own[e] = l.Experts[e].In(devices)
 		}
-		s := &serve{group: g, groups: len(l.Groups), wanted: wanted[g]}
-		list = append(list, m.serve(c, s, devices, own))
+		m.serve(c, m.nextServe(g, len(l.Groups), wanted[g]), devices, own)
 	}
-	return list
+	return m.served
+}
+
+// nextServe returns a cleared entry of the scratch list.
+func (m *model) nextServe(group, groups int, wanted []int) *serve {
+	if len(m.served) < cap(m.served) {
+		m.served = m.served[:len(m.served)+1]
+	} else {
+		m.served = append(m.served, serve{})
+	}
+	s := &m.served[len(m.served)-1]
+	*s = serve{group: group, groups: groups, wanted: wanted, teams: s.teams[:0], meet: s.meet[:0]}
+	return s
+}
+
+// nextTeam returns a cleared entry of the list of teams.
+func (s *serve) nextTeam() *team {
+	if len(s.teams) < cap(s.teams) {
+		s.teams = s.teams[:len(s.teams)+1]
+	} else {
+		s.teams = append(s.teams, team{})
+	}
+	t := &s.teams[len(s.teams)-1]
+	*t = team{experts: t.experts[:0], turns: t.turns[:0], holders: t.holders[:0], sums: t.sums[:0], once: t.once[:0]}
+	return t
 }
 
 // serve fills in s: devices are those of the token groups.
-func (m *model) serve(c *part, s *serve, devices []int, experts []placement.Expert) serve {
+func (m *model) serve(c *part, s *serve, devices []int, experts []placement.Expert) {
 	for e, copies := range experts {
 		for turn, split := range copies {
-			at := slices.IndexFunc(s.teams, func(t team) bool { return reflect.DeepEqual(t.split, split) })
-			if at < 0 {
-				at = len(s.teams)
-				s.teams = append(s.teams, team{split: split, holders: m.holders(c, split)})
+			t := s.teamOf(split)
+			if t == nil {
+				t = s.nextTeam()
+				t.split = split
+				t.holders = m.holders(c, split, t.holders)
 			}
-			t := &s.teams[at]
 			t.experts = append(t.experts, e)
 			t.turns = append(t.turns, [2]int{turn, len(copies)})
 		}
@@ -99,12 +127,19 @@ func (m *model) serve(c *part, s *serve, devices []int, experts []placement.Expe
 		s.mode = combineAll
 	}
 	m.price(c, s)
-	return *s
+}
+
+func (s *serve) teamOf(split placement.Split) *team {
+	for i := range s.teams {
+		if slices.Equal(s.teams[i].split, split) {
+			return &s.teams[i]
+		}
+	}
+	return nil
 }
 
 // holders returns the devices of a split that have leaves.
-func (m *model) holders(c *part, split placement.Split) []holder {
-	var list []holder
+func (m *model) holders(c *part, split placement.Split, list []holder) []holder {
 	for _, sh := range split {
 		first, end := sh.Lo*c.leaves/m.segments(), sh.Hi*c.leaves/m.segments()
 		if first < end {
@@ -129,6 +164,16 @@ func (t *team) hasAll(devices []int) bool {
 
 // cover counts the subtrees that a team combines.
 func (t *team) cover(total int) int {
+	if total <= 64 {
+		var held, solo uint64
+		for i, e := range t.experts {
+			held |= 1 << e
+			if t.turns[i][1] > 1 {
+				solo |= 1 << e
+			}
+		}
+		return spans(held, solo, total)
+	}
 	var solo []int
 	for i, turn := range t.turns {
 		if turn[1] > 1 {
@@ -138,27 +183,57 @@ func (t *team) cover(total int) int {
 	return len(tree.Cover(t.experts, total, solo))
 }
 
+// spans counts the largest subtrees of the tree over total leaves that lie in
+// held, of which those in solo are alone; see tree.Cover.
+func spans(held, solo uint64, total int) int {
+	width := 1
+	for width < total {
+		width *= 2
+	}
+	n := 0
+	for lo := 0; lo < total; {
+		if held&(1<<lo) == 0 {
+			lo++
+			continue
+		}
+		size := 1
+		for next := 2; next <= width && lo%next == 0; next *= 2 {
+			all := (^uint64(0) >> (64 - min(next, 64))) << lo
+			if end := min(lo+next, total); end < 64 {
+				all &= 1<<end - 1
+			}
+			if solo&all != 0 || held&all != all {
+				break
+			}
+			size = next
+		}
+		n++
+		lo += size
+	}
+	return n
+}
+
 // price fills in what does not depend on who chose whom.
 func (m *model) price(c *part, s *serve) {
 	for i := range s.teams {
 		t := &s.teams[i]
-		t.spans = t.cover(c.experts)
 		for _, h := range t.holders {
-			t.once = append(t.once, m.once(s, m.kernels(c, h.first, h.end), 1))
+			t.once = append(t.once, m.known(pricedKernels, c, s, func() []int64 { return m.once(s, m.kernels(c.shape, h.first, h.end), 1) }, h.first, h.end))
 		}
 		switch s.mode {
 		case combineParts:
-			t.combine = m.once(s, c.combine, t.spans)
+			t.spans = t.cover(c.experts)
+			t.combine = m.known(pricedCombination, c, s, func() []int64 { return m.once(s, c.combine, t.spans) }, t.spans)
 		case combineEarly:
-			t.combine = m.node(s, c.sums)
+			t.combine = m.known(pricedSums, c, s, func() []int64 { return m.node(s, c.sums) })
 		default:
-			t.combine = m.node(s, c.whole)
+			t.combine = m.known(pricedWhole, c, s, func() []int64 { return m.node(s, c.whole) })
 		}
 		if len(t.holders) > 1 && s.mode != combineEarly {
 			m.sums(c, s, t)
 		}
 	}
-	var parts []cost.Part
+	parts := m.parted[:0]
 	switch s.mode {
 	case combineAll:
 		return
@@ -176,7 +251,37 @@ func (m *model) price(c *part, s *serve) {
 	for _, d := range s.wanted {
 		s.join(d)
 	}
-	s.last = m.exchange(s, parts, s.wanted, c.whole.Type)
+	m.parted = parts
+	s.last = m.exchange(pricedLast, c, s, parts, s.wanted, c.whole.Type)
+}
+
+// What prices are known for; see known.
+const (
+	pricedKernels byte = iota
+	pricedCombination
+	pricedSums
+	pricedWhole
+	pricedLast
+	pricedSum // and more, one for each sum of a team
+)
+
+// known returns prices that were worked out before for the same numbers, or
+// works them out.
+func (m *model) known(what byte, c *part, s *serve, work func() []int64, numbers ...int) []int64 {
+	m.key8 = append(m.key8[:0], what)
+	m.key8 = binary.AppendVarint(m.key8, int64(c.index))
+	m.key8 = binary.AppendVarint(m.key8, int64(s.group))
+	m.key8 = binary.AppendVarint(m.key8, int64(s.groups))
+	for _, n := range numbers {
+		m.key8 = binary.AppendVarint(m.key8, int64(n))
+	}
+	if list, ok := m.prices[string(m.key8)]; ok {
+		return list
+	}
+	key := string(m.key8)
+	list := work()
+	m.prices[key] = list
+	return list
 }
 
 func (s *serve) join(device int) {
@@ -192,41 +297,48 @@ func (m *model) sums(c *part, s *serve, t *team) {
 	if s.mode == combineAll {
 		members = s.wanted
 	}
-	for i, n := range m.kernels(c, t.holders[0].first, t.holders[0].end).close {
+	for i, n := range m.kernels(c.shape, t.holders[0].first, t.holders[0].end).close {
 		var parts []cost.Part
 		for _, h := range t.holders {
-			nodes := m.kernels(c, h.first, h.end).close[i].Type.Shape[0].N
+			nodes := m.kernels(c.shape, h.first, h.end).close[i].Type.Shape[0].N
 			parts = append(parts, cost.Part{Device: h.device, Bytes: int64(nodes)})
 		}
 		sum := n.Type
 		sum.Shape = sum.Shape[1:]
-		t.sums = append(t.sums, m.exchange(s, parts, members, sum))
+		t.sums = append(t.sums, m.exchange(pricedSum+byte(i), c, s, parts, members, sum))
 	}
 }
 
-// exchange prices an all_reduce for each member and load: of parts that are so
+// exchange prices an all_reduce for each load and member: of parts that are so
 // many times as large as the result.
-func (m *model) exchange(s *serve, parts []cost.Part, members []int, result tensor.Type) []int64 {
-	list := make([]int64, 0, len(m.loads)*len(members))
-	sized := make([]cost.Part, len(parts))
-	for i := range m.loads {
-		out := result.Bytes(m.loads[i].Share(s.group, s.groups).Bounds(1))
-		for j, a := range parts {
-			sized[j] = cost.Part{Device: a.Device, Bytes: a.Bytes * out}
-		}
-		p := m.pricer(&m.loads[i], s.group, s.groups)
-		for _, d := range members {
-			list = append(list, p.Exchange("all_reduce", d, sized, out).Total())
-		}
+func (m *model) exchange(what byte, c *part, s *serve, parts []cost.Part, members []int, result tensor.Type) []int64 {
+	m.numbers = append(m.numbers[:0], len(parts))
+	for _, a := range parts {
+		m.numbers = append(m.numbers, a.Device, int(a.Bytes))
 	}
-	return list
+	m.numbers = append(m.numbers, members...)
+	return m.known(what, c, s, func() []int64 {
+		list := make([]int64, 0, len(m.loads)*len(members))
+		sized := make([]cost.Part, len(parts))
+		for i := range m.loads {
+			out := result.Bytes(m.loads[i].Share(s.group, s.groups).Bounds(1))
+			for j, a := range parts {
+				sized[j] = cost.Part{Device: a.Device, Bytes: a.Bytes * out}
+			}
+			p := m.pricer(i, s.group, s.groups)
+			for _, d := range members {
+				list = append(list, p.Exchange("all_reduce", d, sized, out).Total())
+			}
+		}
+		return list
+	}, m.numbers...)
 }
 
 // node prices a node under each load.
 func (m *model) node(s *serve, n *ir.Node) []int64 {
 	list := make([]int64, len(m.loads))
 	for i := range m.loads {
-		list[i] = m.pricer(&m.loads[i], s.group, s.groups).Node(n, nil).Total()
+		list[i] = m.pricer(i, s.group, s.groups).Node(n, nil).Total()
 	}
 	return list
 }
@@ -238,7 +350,7 @@ func (m *model) once(s *serve, k *kernels, spans int) []int64 {
 	list := make([]int64, 0, len(k.sets)*len(m.loads))
 	for _, set := range k.sets {
 		for i := range m.loads {
-			p := m.pricer(&m.loads[i], s.group, s.groups)
+			p := m.pricer(i, s.group, s.groups)
 			var sum int64
 			for _, n := range set {
 				w := p.ExpertWork(n)
@@ -257,7 +369,7 @@ func (m *model) once(s *serve, k *kernels, spans int) []int64 {
 func (m *model) corrected() bool { return len(m.Machine.Measured) > 0 }
 
 // kernels returns what a device runs that holds some leaves of experts.
-func (m *model) kernels(c *part, first, end int) *kernels {
+func (m *model) kernels(c *shape, first, end int) *kernels {
 	if k := c.kernels[[2]int{first, end}]; k != nil {
 		return k
 	}
@@ -314,7 +426,7 @@ func (m *model) sets(all []*ir.Node) [][]*ir.Node {
 
 // probe places a layer on three devices with the given experts and everything
 // else on the first.
-func (m *model) probe(c *part, experts []placement.Expert) *passes.PlacedPart {
+func (m *model) probe(c *shape, experts []placement.Expert) *passes.PlacedPart {
 	p := m.blank(3)
 	all := placement.Split{{Device: 0, Lo: 0, Hi: m.segments()}}
 	l := placement.Layer{Groups: [][]int{{0, 1, 2}}, Attention: []placement.Split{all}, Dense: []placement.Split{all}, Experts: experts}
@@ -330,7 +442,7 @@ func (m *model) probe(c *part, experts []placement.Expert) *passes.PlacedPart {
 }
 
 // combinations finds the ops that combine slots.
-func (m *model) combinations(c *part) {
+func (m *model) combinations(c *shape) {
 	segments := m.segments()
 	whole := make([]placement.Expert, c.experts)
 	for e := range whole {
@@ -374,12 +486,12 @@ func (m *model) row(c *part, key rowsKey, expert int) []int64 {
 func (m *model) rows(c *part, key rowsKey) []int64 {
 	k := c.combine
 	if key.first >= 0 {
-		k = m.kernels(c, key.first, key.end)
+		k = m.kernels(c.shape, key.first, key.end)
 	}
 	all := make([]int64, c.experts*m.width)
 	for i := range m.loads {
 		l := &m.loads[i]
-		p := m.pricer(l, key.group, key.groups)
+		p := m.pricer(i, key.group, key.groups)
 		lo := 0
 		if key.group >= 0 {
 			lo, _ = l.TokensOf(key.group, key.groups)
@@ -412,7 +524,7 @@ func counts(b *routing.Batch, key rowsKey, lo, hi int) []int {
 func (m *model) work(c *part, s *serve, t *team, key rowsKey, once []int64, clock []int64) {
 	k := c.combine
 	if key.first >= 0 {
-		k = m.kernels(c, key.first, key.end)
+		k = m.kernels(c.shape, key.first, key.end)
 	}
 	for set := range k.sets {
 		key.set = set
@@ -482,10 +594,11 @@ func (m *model) run(c *part, s *serve) {
 
 // meetTeam lets a team add partial sums up.
 func (m *model) meetTeam(s *serve, t *team, prices []int64) {
-	devices := make([]int, len(t.holders))
-	for i, h := range t.holders {
-		devices[i] = h.device
+	devices := m.numbers[:0]
+	for _, h := range t.holders {
+		devices = append(devices, h.device)
 	}
+	m.numbers = devices
 	m.meet(devices)
 	if devices = devices[:1]; s.mode == combineAll {
 		devices = s.wanted

@@ -12,27 +12,29 @@ import (
 // the plans given, returns to the best so far when it has strayed, and cools
 // down over the budget, which counts proposals.
 func (m *model) mcmc(start *state, hand []*placement.Placement, budget int64, seed uint64) (*state, error) {
-	v := &mover{m, rand.New(rand.NewPCG(seed, 0x6d636d63)), hand}
-	now, best := start, start
+	v := &mover{model: m, Rand: rand.New(rand.NewPCG(seed, 0x6d636d63)), hand: hand}
+	now, best := start.clone(), start
 	hot := start.score / 200 // half a percent of the price is accepted at even odds
 	since := int64(0)
 	for i := range budget {
-		p, first, last := v.propose(now.p)
-		if p == nil {
+		e, ok := v.propose(now.p)
+		if !ok {
 			continue
 		}
-		next, err := m.change(now, p, first, last)
+		t, err := m.try(now, e)
 		if err != nil {
 			return nil, err
 		}
 		heat := hot / budget * (budget - i)
-		if v.accept(m.penalised(next)-m.penalised(now), heat) {
-			now = next
+		if !v.accept(m.penalised(t.score, t.bytes)-m.penalised(now.score, now.bytes), heat) {
+			m.drop(now, t)
+			continue
 		}
+		m.keepTrial(now, t)
 		if m.fits(now.bytes) && (now.score < best.score || !m.fits(best.bytes)) {
-			best, since = now, 0
+			best, since = now.clone(), 0
 		} else if since++; since > budget/10+100 {
-			now, since = best, 0
+			now, since = best.clone(), 0
 		}
 	}
 	return best, nil
@@ -40,12 +42,12 @@ func (m *model) mcmc(start *state, hand []*placement.Placement, budget int64, se
 
 // penalised is the score, and as much again for every tenth of a device's
 // memory that is too much.
-func (m *model) penalised(s *state) int64 {
-	over := m.over(s.bytes)
+func (m *model) penalised(score int64, bytes []int64) int64 {
+	over := m.over(bytes)
 	if over == 0 || m.budget < 10 {
-		return s.score
+		return score
 	}
-	return s.score + s.score/1000*min(over/(m.budget/10000+1), 1e6)
+	return score + score/1000*min(over/(m.budget/10000+1), 1e6)
 }
 
 // accept decides by chance whether to go on with a price that is higher by
@@ -59,7 +61,7 @@ func (v *mover) accept(worse, heat int64) bool {
 	}
 	halves, rest := worse/heat, worse%heat
 	const one = 1 << 32
-	odds := uint64(one - (rest*(one/2)/max(heat, 1)))
+	odds := uint64(one - (rest * (one / 2) / max(heat, 1)))
 	if heat > 1<<30 { // the product above would not fit
 		odds = uint64(one - (rest/(heat>>30))*2)
 	}

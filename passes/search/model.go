@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"slices"
 
 	"moec/ir"
 	"moec/ir/cost"
@@ -53,11 +54,19 @@ type model struct {
 	*Problem
 	devices int
 	loads   []load
-	width   int     // batches of all loads together
-	parts   []*part // of the outline; equal ones are shared
-	budget  int64   // bytes of a device
-	order   []int64 // scratch: clocks, a vector for each device
-	vector  []int64 // scratch
+	width   int         // batches of all loads together
+	parts   []*part     // of the outline; equal ones are shared
+	budget  int64       // bytes of a device
+	order   []int64     // scratch: clocks, a vector for each device
+	vector  []int64     // scratch
+	trial   trial       // scratch
+	served  []serve     // scratch
+	key8    []byte      // scratch
+	numbers []int       // scratch
+	parted  []cost.Part // scratch
+	prices  map[string][]int64
+	pricers map[[3]int]*cost.Pricer
+	memo    map[memoKey]*partState
 	counts  Counts
 }
 
@@ -69,18 +78,23 @@ type Counts struct {
 
 // part is what the prices of a part of the outline come from.
 type part struct {
+	*shape
+	batches []*routing.Batch // for each batch of each load
+	rows    map[rowsKey][]int64
+}
+
+// shape is what parts of the same structure have in common, whatever experts
+// their tokens choose.
+type shape struct {
 	index   int // the first part like this
 	layer   int // of the graph, or -1
 	experts int
-	slots   int
-	leaves  int              // of an expert
-	batches []*routing.Batch // for each batch of each load
+	leaves  int // of an expert
 	scripts map[string]*script
 	kernels map[[2]int]*kernels // by leaves held
-	rows    map[rowsKey][]int64
-	combine *kernels // the combination of some experts, of one subtree
-	whole   *ir.Node // the combination of all
-	sums    *ir.Node // the same of sums that are not rounded yet
+	combine *kernels            // the combination of some experts, of one subtree
+	whole   *ir.Node            // the combination of all
+	sums    *ir.Node            // the same of sums that are not rounded yet
 	early   bool
 	slow    bool // has several choices of experts: priced whole
 }
@@ -90,7 +104,10 @@ func newModel(p *Problem) (*model, error) {
 	if err := p.Workload.Check(); err != nil {
 		return nil, err
 	}
-	m := &model{Problem: p, devices: p.Machine.Devices}
+	m := &model{Problem: p, devices: p.Machine.Devices, memo: map[memoKey]*partState{}, prices: map[string][]int64{}, pricers: map[[3]int]*cost.Pricer{}}
+	if m.devices > maxDevices {
+		return nil, fmt.Errorf("search: need at most %d devices, have %d", maxDevices, m.devices)
+	}
 	m.budget = p.Machine.Device.Memory.Value - p.Machine.Device.Reserve.Value - p.Buffers
 	for _, s := range p.Workload.Steps {
 		n := samplesFor(s.Tokens)
@@ -100,47 +117,62 @@ func newModel(p *Problem) (*model, error) {
 	m.order = make([]int64, m.devices*m.width)
 	m.vector = make([]int64, m.width)
 	o := p.Outline
-	byKey := make(map[string]*part)
-	for i := range o.Class {
-		layer := i - 1
-		routed := -1
-		if layer >= 0 && layer < o.Graph.Layers && o.Summary.Layers[layer].Experts > 0 {
-			routed = p.Stats.Class(layer)
+	byKey, shapes := make(map[[2]int]*part), make(map[int]*shape)
+	for i, class := range o.Class {
+		if shapes[class] == nil {
+			shapes[class] = m.newShape(class)
 		}
-		key := fmt.Sprint(o.Class[i], routed)
+		routed := -1
+		if shapes[class].experts > 0 {
+			routed = p.Stats.Class(i - 1)
+		}
+		key := [2]int{class, routed}
 		if byKey[key] == nil {
-			byKey[key] = m.newPart(i, routed)
+			byKey[key] = m.newPart(shapes[class], i-1)
 		}
 		m.parts = append(m.parts, byKey[key])
 	}
 	return m, nil
 }
 
-func (m *model) newPart(index, routed int) *part {
+func (m *model) newShape(index int) *shape {
 	o := m.Outline
-	c := &part{index: index, layer: -1, scripts: map[string]*script{}, kernels: map[[2]int]*kernels{}, rows: map[rowsKey][]int64{}}
-	if index > 0 && index <= o.Graph.Layers {
-		c.layer = index - 1
-	}
-	if routed < 0 {
+	c := &shape{index: index, layer: -1, scripts: map[string]*script{}, kernels: map[[2]int]*kernels{}}
+	if index == 0 || index > o.Graph.Layers {
 		return c
 	}
-	s := o.Summary.Layers[c.layer]
-	c.experts, c.leaves, c.early, c.slow = s.Experts, s.Inner, o.Early(index), o.Experts(index) > 1
-	if !c.slow {
-		m.combinations(c)
+	c.layer = index - 1
+	if s := o.Summary.Layers[c.layer]; s.Experts > 0 {
+		c.experts, c.leaves, c.early, c.slow = s.Experts, s.Inner, o.Early(index), o.Experts(index) > 1
+		if !c.slow {
+			m.combinations(c)
+		}
 	}
-	for _, l := range m.loads {
-		for i := range l.samples {
-			c.batches = append(c.batches, m.Stats.Draw(m.Seed, c.layer, l.Tokens, i))
+	return c
+}
+
+// newPart draws the batches of a layer.
+func (m *model) newPart(s *shape, layer int) *part {
+	c := &part{shape: s, rows: map[rowsKey][]int64{}}
+	if s.experts > 0 {
+		for _, l := range m.loads {
+			for i := range l.samples {
+				c.batches = append(c.batches, m.Stats.Draw(m.Seed, layer, l.Tokens, i))
+			}
 		}
 	}
 	return c
 }
 
 // pricer returns the pricer of a load for a token group, as if it were all.
-func (m *model) pricer(l *load, group, groups int) *cost.Pricer {
-	return cost.NewPricer(m.Machine, l.Share(group, groups), 1)
+func (m *model) pricer(load, group, groups int) *cost.Pricer {
+	key := [3]int{load, group, groups}
+	p := m.pricers[key]
+	if p == nil {
+		p = cost.NewPricer(m.Machine, m.loads[load].Share(group, groups), 1)
+		m.pricers[key] = p
+	}
+	return p
 }
 
 // segments is what shares of placements count in.
@@ -159,6 +191,17 @@ func (m *model) score(times []int64) int64 {
 			s += t
 		}
 		sum += s * l.weight
+	}
+	return sum
+}
+
+// quantile weighs the times of the batches of a quantile.
+func (m *model) quantile(times []int64) int64 {
+	var sum int64
+	for i := range m.loads {
+		l := &m.loads[i]
+		list := slices.Sorted(slices.Values(times[l.first : l.first+l.samples]))
+		sum += list[min(l.samples-1, l.samples*m.Workload.Quantile/1000)] * l.weight * int64(l.samples)
 	}
 	return sum
 }

@@ -5,96 +5,47 @@ import (
 	"slices"
 
 	"moec/ir/placement"
-	"moec/passes"
 )
 
-// with returns a placement in which some layers are replaced.
-func with(p *placement.Placement, first int, layers ...placement.Layer) *placement.Placement {
-	c := *p
-	c.Layers = slices.Clone(p.Layers)
-	copy(c.Layers[first:], layers)
-	return &c
+// edit replaces layers of a placement, from the first on, and how the
+// embedding and the head are split, if those are not nil.
+type edit struct {
+	first       int
+	layers      []placement.Layer
+	embed, head []placement.Split
+	copies      bool // the layers are those of other placements, or of others of the same
 }
 
-// change prices a placement that differs from that of s in the layers first to
-// last, and in where they meet others: only what depends on those is priced
-// again. first is -1 when the embedding's split has changed, last the number
-// of layers when the head's has.
-func (m *model) change(s *state, p *placement.Placement, first, last int) (*state, error) {
-	n := &state{p: p, parts: slices.Clone(s.parts), times: slices.Clone(s.times), score: s.score, bytes: slices.Clone(s.bytes)}
-	tied := first <= 0 || last >= m.layers()-1
-	if tied {
-		n.retie(s, -1)
+// apply edits a placement and returns the edit that undoes it.
+func (e edit) apply(p *placement.Placement) edit {
+	undo := edit{first: e.first}
+	if len(e.layers) > 0 {
+		undo.layers = slices.Clone(p.Layers[e.first : e.first+len(e.layers)])
+		copy(p.Layers[e.first:], e.layers)
 	}
-	var needs []passes.Need // of the part after the one that is priced
-	lo, hi := first+1, last+1
-	if last >= 0 && last < m.layers() && !sameGroups(s.p.Layers[last].Groups, p.Layers[last].Groups) {
-		hi++ // the next part takes what it reads from other devices
+	if e.embed != nil {
+		undo.embed, p.Embed = p.Embed, e.embed
 	}
-	if first <= 0 {
-		lo, hi = 0, max(hi, 1) // the prologue works with the groups of layer 0, which reads the embedding
+	if e.head != nil {
+		undo.head, p.Head = p.Head, e.head
 	}
-	hi = min(hi, len(m.parts)-1)
-	if hi < len(m.parts)-1 {
-		needs = s.parts[hi+1].script.needs
-	}
-	for i := hi; i >= 0; i-- {
-		if i < lo && n.parts[i+1].script.key == s.parts[i+1].script.key {
-			break // nothing that it depends on has changed
-		}
-		ps, err := m.evaluate(i, p, needs, m.reusable(s, p, i, n))
-		if err != nil {
-			return nil, err
-		}
-		n.add(s.parts[i], -1)
-		n.add(ps, 1)
-		n.parts[i], needs = ps, ps.script.needs
-	}
-	if tied {
-		n.retie(n, 1)
-	}
-	return n, nil
-}
-
-// reusable returns the script of a part if only homes of experts have changed,
-// and not the set of devices that have any.
-func (m *model) reusable(s *state, p *placement.Placement, i int, n *state) *script {
-	if i < 2 || i > m.layers() || m.parts[i].slow {
-		return nil
-	}
-	a, b := &s.p.Layers[i-1], &p.Layers[i-1]
-	same := sameGroups(a.Groups, b.Groups) && sameSplits(a.Attention, b.Attention) && sameSplits(a.Dense, b.Dense) &&
-		sameGroups(s.p.Layers[i-2].Groups, p.Layers[i-2].Groups) && n.parts[i+1].script.key == s.parts[i+1].script.key
-	if !same || s.parts[i].script.pre == nil {
-		return nil
-	}
-	if &a.Experts[0] != &b.Experts[0] {
-		if len(a.Groups) > 1 && a.Local() != b.Local() || !slices.Equal(devicesOf(a.Experts), devicesOf(b.Experts)) {
-			return nil
-		}
-	}
-	return s.parts[i].script
-}
-
-func sameGroups(a, b [][]int) bool { return slices.EqualFunc(a, b, slices.Equal[[]int]) }
-
-func sameSplits(a, b []placement.Split) bool {
-	return slices.EqualFunc(a, b, slices.Equal[placement.Split])
+	return undo
 }
 
 // mover proposes changes of placements, out of a list of kinds.
 type mover struct {
 	*model
 	*rand.Rand
-	hand []*placement.Placement // strategies to take layers from
+	hand  []*placement.Placement // strategies to take layers from
+	homes []placement.Expert     // on each device, whole
 }
 
-// moves is the table of kinds of changes. A move returns the changed placement
-// and the layers that differ, or nil if it found nothing to change.
+// moves is the table of kinds of changes. A move returns false if it found
+// nothing to change.
 var moves = [...]struct {
 	name   string
 	weight int // how often it is proposed
-	make   func(*mover, *placement.Placement) (p *placement.Placement, first, last int)
+	make   func(*mover, *placement.Placement) (edit, bool)
 }{
 	{"move an expert", 6, (*mover).moveExpert},
 	{"swap two experts", 6, (*mover).swapExperts},
@@ -102,12 +53,12 @@ var moves = [...]struct {
 	{"drop a copy", 3, (*mover).dropCopy},
 	{"split a part otherwise", 2, (*mover).resplit},
 	{"take another layer's placement", 3, (*mover).propagate},
-	{"take a strategy's layers", 2, (*mover).strategyRun},
+	{"take a strategy's layers", 1, (*mover).strategyRun},
 	{"split the embedding or the head otherwise", 1, (*mover).resplitEnds},
 }
 
 // propose makes a random change.
-func (v *mover) propose(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) propose(p *placement.Placement) (edit, bool) {
 	total := 0
 	for _, k := range moves {
 		total += k.weight
@@ -118,7 +69,7 @@ func (v *mover) propose(p *placement.Placement) (*placement.Placement, int, int)
 			return k.make(v, p)
 		}
 	}
-	return nil, 0, 0
+	return edit{}, false
 }
 
 // routed picks a layer that has experts, or -1.
@@ -135,15 +86,18 @@ func (v *mover) routed() int {
 
 // home is an expert's only copy, on one device.
 func (v *mover) home(device int) placement.Expert {
-	return placement.Expert{{{Device: device, Lo: 0, Hi: v.segments()}}}
+	for len(v.homes) <= device {
+		v.homes = append(v.homes, placement.Expert{{{Device: len(v.homes), Lo: 0, Hi: v.segments()}}})
+	}
+	return v.homes[device]
 }
 
-// editExperts returns p with the experts of a layer edited.
-func editExperts(p *placement.Placement, l int, edit func([]placement.Expert)) *placement.Placement {
+// editExperts edits the experts of a layer.
+func editExperts(p *placement.Placement, l int, change func([]placement.Expert)) edit {
 	layer := p.Layers[l]
 	layer.Experts = slices.Clone(layer.Experts)
-	edit(layer.Experts)
-	return with(p, l, layer)
+	change(layer.Experts)
+	return edit{first: l, layers: []placement.Layer{layer}}
 }
 
 // hosts are the devices that a layer's experts may go to: those of its groups.
@@ -154,56 +108,56 @@ func hosts(l *placement.Layer) []int {
 	return slices.Concat(l.Groups...)
 }
 
-func (v *mover) moveExpert(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) moveExpert(p *placement.Placement) (edit, bool) {
 	l := v.routed()
 	if l < 0 {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	list := hosts(&p.Layers[l])
 	e, d := v.IntN(len(p.Layers[l].Experts)), list[v.IntN(len(list))]
-	return editExperts(p, l, func(x []placement.Expert) { x[e] = v.home(d) }), l, l
+	return editExperts(p, l, func(x []placement.Expert) { x[e] = v.home(d) }), true
 }
 
-func (v *mover) swapExperts(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) swapExperts(p *placement.Placement) (edit, bool) {
 	l := v.routed()
 	if l < 0 || len(p.Layers[l].Experts) < 2 {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	a, b := v.IntN(len(p.Layers[l].Experts)), v.IntN(len(p.Layers[l].Experts)-1)
 	if b >= a {
 		b++
 	}
-	return editExperts(p, l, func(x []placement.Expert) { x[a], x[b] = x[b], x[a] }), l, l
+	return editExperts(p, l, func(x []placement.Expert) { x[a], x[b] = x[b], x[a] }), true
 }
 
-func (v *mover) copyExpert(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) copyExpert(p *placement.Placement) (edit, bool) {
 	l := v.routed()
 	if l < 0 {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	list := hosts(&p.Layers[l])
 	e, d := v.IntN(len(p.Layers[l].Experts)), list[v.IntN(len(list))]
 	old := p.Layers[l].Experts[e]
 	for _, split := range old {
 		if slices.ContainsFunc(split, func(sh placement.Share) bool { return sh.Device == d }) {
-			return nil, 0, 0
+			return edit{}, false
 		}
 	}
-	return editExperts(p, l, func(x []placement.Expert) { x[e] = append(slices.Clone(old), v.home(d)...) }), l, l
+	return editExperts(p, l, func(x []placement.Expert) { x[e] = append(slices.Clone(old), v.home(d)...) }), true
 }
 
-func (v *mover) dropCopy(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) dropCopy(p *placement.Placement) (edit, bool) {
 	l := v.routed()
 	if l < 0 {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	e := v.IntN(len(p.Layers[l].Experts))
 	old := p.Layers[l].Experts[e]
 	if len(old) < 2 {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	at := v.IntN(len(old))
-	return editExperts(p, l, func(x []placement.Expert) { x[e] = slices.Delete(slices.Clone(old), at, at+1) }), l, l
+	return editExperts(p, l, func(x []placement.Expert) { x[e] = slices.Delete(slices.Clone(old), at, at+1) }), true
 }
 
 // splitOver divides a part over devices: evenly over some of them, in copies,
@@ -239,7 +193,7 @@ func even(devices []int, segments int) placement.Split {
 	return s
 }
 
-func (v *mover) resplit(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) resplit(p *placement.Placement) (edit, bool) {
 	l := v.IntN(v.layers())
 	layer := p.Layers[l]
 	g := v.IntN(len(layer.Groups))
@@ -260,74 +214,72 @@ func (v *mover) resplit(p *placement.Placement) (*placement.Placement, int, int)
 		layer.Attention = slices.Clone(layer.Attention)
 		layer.Attention[g] = split
 	}
-	return with(p, l, layer), l, l
+	return edit{first: l, layers: []placement.Layer{layer}}, true
 }
 
-// propagate gives a run of layers the placement of the layer before it, or
-// after it.
-func (v *mover) propagate(p *placement.Placement) (*placement.Placement, int, int) {
+// propagate gives a layer the placement of another, or only the homes of its
+// experts.
+func (v *mover) propagate(p *placement.Placement) (edit, bool) {
 	if v.layers() < 2 {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	from, to := v.IntN(v.layers()), v.IntN(v.layers())
 	if from == to || len(p.Layers[from].Experts) != len(p.Layers[to].Experts) {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	layer := p.Layers[from]
-	if v.IntN(2) == 0 { // only the experts, if they may stay where the tokens are
+	if v.IntN(2) == 0 {
 		own := p.Layers[to]
 		if !sameGroups(own.Groups, layer.Groups) {
-			return nil, 0, 0
+			return edit{}, false
 		}
 		own.Experts = layer.Experts
 		layer = own
 	}
-	return v.ends(with(p, to, layer), to, to)
+	return v.ends(p, edit{first: to, layers: []placement.Layer{layer}, copies: true}), true
 }
 
 // strategyRun takes a run of layers from a named strategy.
-func (v *mover) strategyRun(p *placement.Placement) (*placement.Placement, int, int) {
+func (v *mover) strategyRun(p *placement.Placement) (edit, bool) {
 	h := v.hand[v.IntN(len(v.hand))]
 	if len(h.Layers[0].Groups) != len(p.Layers[0].Groups) {
-		return nil, 0, 0
+		return edit{}, false
 	}
 	first := v.IntN(v.layers())
-	last := min(v.layers()-1, first+v.IntN(4)*v.IntN(v.layers()))
-	return v.ends(with(p, first, h.Layers[first:last+1]...), first, last)
+	last := min(v.layers()-1, first+v.IntN(4)*v.IntN(v.layers())/4)
+	return v.ends(p, edit{first: first, layers: h.Layers[first : last+1], copies: true}), true
 }
 
 // ends adapts embedding and head to the groups of the first and last layer.
-func (v *mover) ends(p *placement.Placement, first, last int) (*placement.Placement, int, int) {
+func (v *mover) ends(p *placement.Placement, e edit) edit {
 	fit := func(splits []placement.Split, groups [][]int) []placement.Split {
-		var list []placement.Split
-		for g, s := range splits {
+		list := slices.Clone(splits)
+		for g, s := range list {
 			if !s.Within(groups[g]) {
-				s = even(groups[g], v.segments())
+				list[g] = even(groups[g], v.segments())
 			}
-			list = append(list, s)
 		}
 		return list
 	}
-	if first == 0 {
-		p.Embed = fit(p.Embed, p.Layers[0].Groups)
+	if e.first == 0 {
+		e.embed = fit(p.Embed, e.layers[0].Groups)
 	}
-	if last == v.layers()-1 {
-		p.Head = fit(p.Head, p.Layers[last].Groups)
+	if e.first+len(e.layers) == v.layers() {
+		e.head = fit(p.Head, e.layers[len(e.layers)-1].Groups)
 	}
-	return p, first, last
+	return e
 }
 
-func (v *mover) resplitEnds(p *placement.Placement) (*placement.Placement, int, int) {
-	c := *p
+func (v *mover) resplitEnds(p *placement.Placement) (edit, bool) {
 	groups := p.Layers[0].Groups
 	g := v.IntN(len(groups))
 	if v.IntN(2) == 0 {
-		c.Embed = slices.Clone(p.Embed)
-		c.Embed[g] = v.splitOver(groups[g])
-		return &c, -1, -1
+		list := slices.Clone(p.Embed)
+		list[g] = v.splitOver(groups[g])
+		return edit{embed: list}, true
 	}
 	groups = p.Layers[v.layers()-1].Groups
-	c.Head = slices.Clone(p.Head)
-	c.Head[g] = v.splitOver(groups[g])
-	return &c, v.layers(), v.layers()
+	list := slices.Clone(p.Head)
+	list[g] = v.splitOver(groups[g])
+	return edit{head: list}, true
 }

@@ -1,7 +1,6 @@
 package search
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -39,16 +38,10 @@ type member struct {
 	price  []int64 // [load]
 }
 
-// scriptKey says what a script depends on.
-func scriptKey(prev [][]int, l *placement.Layer, teams []int, needs string) string {
-	return fmt.Sprint(prev, l.Groups, l.Attention, l.Dense, teams, l.Local(), needs)
-}
-
 func needsKey(list []passes.Need) string {
-	if list == nil {
-		return "all"
-	}
-	return fmt.Sprint(list)
+	var k scriptKey
+	k.needs(list)
+	return string(k.b)
 }
 
 // script returns the script of a part in a placement of which the layers

@@ -1,7 +1,7 @@
 package search
 
 import (
-	"fmt"
+	"encoding/binary"
 	"slices"
 
 	"moec/ir"
@@ -42,7 +42,10 @@ func (m *model) place(p *placement.Placement) (*state, error) {
 		s.parts[i], needs = ps, ps.script.needs
 		s.add(ps, 1)
 	}
-	s.retie(s, 1)
+	shared(s.parts[0], s.parts[len(s.parts)-1], s.bytes, -1)
+	if m.Workload.Quantile > 0 {
+		s.score = m.quantile(s.times)
+	}
 	return s, nil
 }
 
@@ -57,16 +60,12 @@ func (s *state) add(ps *partState, sign int64) {
 	}
 }
 
-// retie subtracts, for a sign of 1, what the prologue and the epilogue of a
-// state keep in common, which its parts count twice.
-func (s *state) retie(of *state, sign int64) {
-	have := make(map[passes.Held]bool)
-	for _, h := range of.parts[0].script.held {
-		have[h] = true
-	}
-	for _, h := range of.parts[len(of.parts)-1].script.held {
-		if have[h] {
-			s.bytes[h.Device] -= sign * h.Bytes
+// shared adds to bytes, or takes away, what prologue and epilogue keep in
+// common.
+func shared(first, last *partState, bytes []int64, sign int64) {
+	for _, h := range last.script.held {
+		if slices.Contains(first.script.held, h) {
+			bytes[h.Device] += sign * h.Bytes
 		}
 	}
 }
@@ -99,7 +98,9 @@ func (m *model) evaluate(i int, p *placement.Placement, needs []passes.Need, reu
 			return nil, err
 		}
 	}
-	ps := &partState{script: s, times: make([]int64, m.width), bytes: slices.Clone(s.bytes)}
+	numbers := make([]int64, m.width+m.devices)
+	ps := &partState{script: s, times: numbers[:m.width], bytes: numbers[m.width:]}
+	copy(ps.bytes, s.bytes)
 	for d := range m.devices {
 		clock := m.clock(d)
 		clear(clock)
@@ -112,9 +113,8 @@ func (m *model) evaluate(i int, p *placement.Placement, needs []passes.Need, reu
 		}
 	}
 	if c.experts > 0 {
-		serves := m.serves(c, l, s.wanted)
-		for k := range serves {
-			m.run(c, &serves[k])
+		for k := range m.serves(c, l, s.wanted) {
+			m.run(c, &m.served[k])
 		}
 		m.keep(c, l, ps.bytes)
 	}
@@ -149,7 +149,7 @@ func (m *model) keep(c *part, l *placement.Layer, bytes []int64) {
 			for _, sh := range split {
 				first, end := sh.Lo*c.leaves/m.segments(), sh.Hi*c.leaves/m.segments()
 				if first < end {
-					bytes[sh.Device] += m.kernels(c, first, end).bytes
+					bytes[sh.Device] += m.kernels(c.shape, first, end).bytes
 				}
 			}
 		}
@@ -243,34 +243,69 @@ func (m *model) around(i int, p *placement.Placement) *placement.Placement {
 // key says what a part's script depends on.
 func (m *model) key(i int, p *placement.Placement, needs []passes.Need) string {
 	l := &p.Layers[m.layerOf(i)]
-	key := needsKey(needs)
+	k := scriptKey{b: m.key8[:0]}
+	k.needs(needs)
+	k.groups(l.Groups)
 	switch {
 	case i == 0:
-		return fmt.Sprint(l.Groups, p.Embed, key)
+		k.splits(p.Embed)
 	case i == len(m.parts)-1:
-		return fmt.Sprint(l.Groups, p.Head, key)
-	case i == 1:
-		key += fmt.Sprint(p.Embed)
-	}
-	prev := l.Groups
-	if i > 1 {
-		prev = p.Layers[i-2].Groups
-	}
-	return scriptKey(prev, l, devicesOf(l.Experts), key)
-}
-
-// devicesOf lists the devices that have experts.
-func devicesOf(experts []placement.Expert) []int {
-	var list []int
-	for _, e := range experts {
-		for _, split := range e {
-			for _, sh := range split {
-				if !slices.Contains(list, sh.Device) {
-					list = append(list, sh.Device)
-				}
-			}
+		k.splits(p.Head)
+	default:
+		if prev := l.Groups; i > 1 {
+			prev = p.Layers[i-2].Groups
+			k.groups(prev)
+		} else {
+			k.splits(p.Embed)
+		}
+		k.splits(l.Attention)
+		k.splits(l.Dense)
+		for _, word := range deviceSet(l.Experts) {
+			k.b = binary.AppendUvarint(k.b, word)
+		}
+		if len(l.Groups) > 1 && l.Local() {
+			k.number(1)
 		}
 	}
-	slices.Sort(list)
-	return list
+	m.key8 = k.b
+	return string(k.b)
+}
+
+// scriptKey collects numbers.
+type scriptKey struct{ b []byte }
+
+func (k *scriptKey) number(n int) { k.b = binary.AppendVarint(k.b, int64(n)) }
+
+func (k *scriptKey) groups(list [][]int) {
+	k.number(len(list))
+	for _, g := range list {
+		k.number(len(g))
+		for _, d := range g {
+			k.number(d)
+		}
+	}
+}
+
+func (k *scriptKey) splits(list []placement.Split) {
+	for _, s := range list {
+		k.number(len(s))
+		for _, sh := range s {
+			k.number(sh.Device)
+			k.number(sh.Lo)
+			k.number(sh.Hi)
+		}
+	}
+}
+
+func (k *scriptKey) needs(list []passes.Need) {
+	if list == nil {
+		k.number(-1)
+		return
+	}
+	k.number(len(list))
+	for _, n := range list {
+		k.number(n.Value)
+		k.number(n.Tag)
+		k.number(n.Device)
+	}
 }

@@ -1,0 +1,230 @@
+package search
+
+import (
+	"slices"
+
+	"moec/ir/placement"
+	"moec/passes"
+)
+
+// trial is an edit that has been made to the placement of a state, and the
+// prices of the parts that depend on it. The state itself is as before until
+// the trial is kept.
+type trial struct {
+	undo  edit
+	parts []tried
+	score int64
+	bytes []int64
+}
+
+type tried struct {
+	at int
+	*partState
+}
+
+// try edits the placement of s and prices what depends on the edit: the layers
+// themselves, the layer after them if values move differently, and those before
+// as far as what they must leave behind has changed. The trial is good until
+// the next one.
+func (m *model) try(s *state, e edit) (*trial, error) {
+	t := &m.trial
+	t.parts, t.score = t.parts[:0], s.score
+	t.bytes = append(t.bytes[:0], s.bytes...)
+	t.undo = e.apply(s.p)
+	lo, hi := m.reach(s, e, t.undo)
+	var needs []passes.Need // of the part after the one that is priced
+	key := needsKey(nil)
+	if hi < len(m.parts)-1 {
+		needs, key = s.parts[hi+1].script.needs, s.parts[hi+1].script.key
+	}
+	for i := hi; i >= 0; i-- {
+		was := needsKey(nil)
+		if i < len(m.parts)-1 {
+			was = s.parts[i+1].script.key
+		}
+		if i < lo && key == was {
+			break // nothing that it depends on has changed
+		}
+		ps, err := m.tryPart(s, e, i, needs, key, key == was)
+		if err != nil {
+			t.undo.apply(s.p)
+			return nil, err
+		}
+		needs, key = ps.script.needs, ps.script.key
+		t.parts = append(t.parts, tried{i, ps})
+		t.score += ps.score - s.parts[i].score
+		for d := range t.bytes {
+			t.bytes[d] += ps.bytes[d] - s.parts[i].bytes[d]
+		}
+	}
+	m.retieTrial(s, t)
+	if m.Workload.Quantile > 0 {
+		t.score = m.quantile(m.timesOf(s, t))
+	}
+	return t, nil
+}
+
+// memoKey names a part with the placement of a layer that came from elsewhere;
+// lists that are the same list are equal.
+type memoKey struct {
+	part             *part
+	groups, prev     *[]int
+	attention, dense *placement.Split
+	experts          *placement.Expert
+	needs            string
+}
+
+// tryPart prices one part of a trial. Layers that are copied about are priced
+// once.
+func (m *model) tryPart(s *state, e edit, i int, needs []passes.Need, needsKey string, sameNeeds bool) (*partState, error) {
+	if !e.copies || i < 2 || i > m.layers() || m.parts[i].experts == 0 {
+		return m.evaluate(i, s.p, needs, m.reusable(s, m.trial.undo, i, sameNeeds))
+	}
+	l := &s.p.Layers[i-1]
+	key := memoKey{m.parts[i], &l.Groups[0], &s.p.Layers[i-2].Groups[0], &l.Attention[0], &l.Dense[0], &l.Experts[0], needsKey}
+	if ps := m.memo[key]; ps != nil {
+		return ps, nil
+	}
+	ps, err := m.evaluate(i, s.p, needs, m.reusable(s, m.trial.undo, i, sameNeeds))
+	if err == nil {
+		if len(m.memo) > maxMemo {
+			clear(m.memo)
+		}
+		m.memo[key] = ps
+	}
+	return ps, err
+}
+
+// maxMemo bounds the memory of prices that are kept.
+const maxMemo = 1 << 14
+
+// reach returns the parts whose prices depend on an edit at first sight.
+func (m *model) reach(s *state, e, undo edit) (lo, hi int) {
+	lo, hi = len(m.parts), -1
+	if n := len(e.layers); n > 0 {
+		lo, hi = e.first+1, e.first+n
+		if last := e.first + n - 1; !sameGroups(undo.layers[n-1].Groups, s.p.Layers[last].Groups) {
+			hi++ // the next part takes what it reads from other devices
+		}
+		if e.first == 0 {
+			lo = 0 // the prologue works with the groups of layer 0
+		}
+	}
+	if e.embed != nil {
+		lo, hi = 0, max(hi, 1) // layer 0 reads the embedding
+	}
+	if e.head != nil {
+		lo, hi = min(lo, len(m.parts)-1), len(m.parts)-1
+	}
+	return lo, hi
+}
+
+// retieTrial corrects the bytes of what the prologue and the epilogue share.
+func (m *model) retieTrial(s *state, t *trial) {
+	first, last := s.parts[0], s.parts[len(s.parts)-1]
+	a, b := first, last
+	for _, p := range t.parts {
+		switch p.at {
+		case 0:
+			a = p.partState
+		case len(s.parts) - 1:
+			b = p.partState
+		}
+	}
+	if a != first || b != last {
+		shared(first, last, t.bytes, 1)
+		shared(a, b, t.bytes, -1)
+	}
+}
+
+// keep makes a trial part of the state.
+func (m *model) keepTrial(s *state, t *trial) {
+	if m.Workload.Quantile > 0 {
+		s.times = m.timesOf(s, t)
+	}
+	for _, p := range t.parts {
+		s.parts[p.at] = p.partState
+	}
+	s.score = t.score
+	copy(s.bytes, t.bytes)
+}
+
+// drop undoes a trial.
+func (m *model) drop(s *state, t *trial) { t.undo.apply(s.p) }
+
+// timesOf sums the times of each batch with a trial.
+func (m *model) timesOf(s *state, t *trial) []int64 {
+	times := slices.Clone(s.times)
+	for _, p := range t.parts {
+		for j, x := range p.times {
+			times[j] += x - s.parts[p.at].times[j]
+		}
+	}
+	return times
+}
+
+// clone copies a state, so that one of the two can be edited.
+func (s *state) clone() *state {
+	p := *s.p
+	p.Layers = slices.Clone(s.p.Layers)
+	return &state{p: &p, parts: slices.Clone(s.parts), times: slices.Clone(s.times), score: s.score, bytes: slices.Clone(s.bytes)}
+}
+
+// reusable returns the script of a part that has been edited if only homes of
+// experts have changed, and not the set of devices that have any.
+func (m *model) reusable(s *state, undo edit, i int, sameNeeds bool) *script {
+	old := s.parts[i].script
+	if i < 2 || i > m.layers() || old.pre == nil || !sameNeeds {
+		return nil
+	}
+	was := func(l int) *placement.Layer {
+		if l >= undo.first && l < undo.first+len(undo.layers) {
+			return &undo.layers[l-undo.first]
+		}
+		return &s.p.Layers[l]
+	}
+	a, b := was(i-1), &s.p.Layers[i-1]
+	same := sameGroups(a.Groups, b.Groups) && sameSplits(a.Attention, b.Attention) && sameSplits(a.Dense, b.Dense) &&
+		sameGroups(was(i-2).Groups, s.p.Layers[i-2].Groups)
+	if !same {
+		return nil
+	}
+	if len(a.Experts) > 0 && &a.Experts[0] != &b.Experts[0] {
+		if len(a.Groups) > 1 && a.Local() != b.Local() || deviceSet(a.Experts) != deviceSet(b.Experts) {
+			return nil
+		}
+	}
+	return old
+}
+
+func sameGroups(a, b [][]int) bool {
+	if len(a) > 0 && len(b) > 0 && &a[0] == &b[0] {
+		return len(a) == len(b)
+	}
+	return slices.EqualFunc(a, b, slices.Equal[[]int])
+}
+
+func sameSplits(a, b []placement.Split) bool {
+	if len(a) > 0 && len(b) > 0 && &a[0] == &b[0] {
+		return len(a) == len(b)
+	}
+	return slices.EqualFunc(a, b, slices.Equal[placement.Split])
+}
+
+// set is a set of devices.
+type set [4]uint64
+
+// maxDevices is how many devices a set has room for.
+const maxDevices = 256
+
+func deviceSet(experts []placement.Expert) set {
+	var s set
+	for _, e := range experts {
+		for _, split := range e {
+			for _, sh := range split {
+				s[sh.Device/64] |= 1 << (sh.Device % 64)
+			}
+		}
+	}
+	return s
+}
