@@ -25,10 +25,12 @@ type HighWater struct {
 	Time  int64  `json:"time_ps"` // when that step begins
 }
 
-// place is a step of a turn of a device.
+// place is a step of a turn of a device, or a step of its body.
 type place struct {
 	turn int
 	*step
+	inner       *plan.Step // of the body; nil if there is none
+	first, last int        // places of the whole step
 }
 
 // life is the places, by number, from which to which a buffer has a value.
@@ -86,7 +88,13 @@ func (l *lives) follow() (at int, most int64) {
 				continue
 			}
 			for _, st := range q.steps {
-				l.places = append(l.places, place{t, st})
+				p := place{t, st, nil, len(l.places), len(l.places) + max(0, len(st.plan.Body)-1)}
+				for i := range max(1, len(st.plan.Body)) {
+					if len(st.plan.Body) > 0 {
+						p.inner = &st.plan.Body[i]
+					}
+					l.places = append(l.places, p)
+				}
 				written[st.plan.Out] = true
 			}
 		}
@@ -120,37 +128,48 @@ func (l *lives) follow() (at int, most int64) {
 	return at, most
 }
 
-// touch follows one step.
+// touch follows one place. The operands of a fused step are needed to its end,
+// and its result has memory of its own from its beginning.
 func (l *lives) touch(i int, p place) {
-	for _, a := range p.plan.Args {
-		if k, b := l.find(p, a.Name); b != nil && a.Kind == plan.BufferRef && a.Device == l.device {
-			if v, ok := l.open[k]; ok {
-				v.last = max(v.last, i)
-				l.open[k] = v
-			}
+	if i == p.first {
+		l.read(p, p.plan.Args, p.last)
+		l.write(p, p.plan.Out, life{p.first, p.last, 0})
+	}
+	if p.inner != nil {
+		l.read(p, p.inner.Args, i)
+		if p.inner.Out != p.plan.Out {
+			l.write(p, p.inner.Out, life{i, i, 0})
 		}
 	}
-	outs := []string{p.plan.Out}
-	for j := range p.plan.Body {
-		outs = append(outs, p.plan.Body[j].Out)
-	}
-	for _, name := range outs {
-		k, b := l.find(p, name)
-		if b == nil {
+}
+
+// read notes that values are needed at a place.
+func (l *lives) read(p place, args []plan.Ref, at int) {
+	for _, a := range args {
+		if a.Kind != plan.BufferRef || a.Device != l.device {
 			continue
 		}
-		v, ok := l.open[k]
-		switch {
-		case !ok:
-			v = life{i, i, b.Type.Bytes(l.bounds)}
-		case v.last < i:
-			l.close(v)
-			v = life{i, i, b.Type.Bytes(l.bounds)}
-		default: // written over in place
-			v.last = i
+		k, _ := l.find(p, a.Name)
+		if v, ok := l.open[k]; ok {
+			v.last = max(v.last, at)
+			l.open[k] = v
 		}
-		l.open[k] = v
 	}
+}
+
+// write notes a new value; one that is written over in place goes on.
+func (l *lives) write(p place, name string, v life) {
+	k, b := l.find(p, name)
+	if b == nil {
+		return
+	}
+	v.bytes = b.Type.Bytes(l.bounds)
+	if old, ok := l.open[k]; ok && old.last >= v.first {
+		v.first = old.first
+	} else if ok {
+		l.close(old)
+	}
+	l.open[k] = v
 }
 
 // close counts a value that is read no more.

@@ -57,7 +57,7 @@ func TestTimelines(t *testing.T) {
 		for _, m := range []*machine.Machine{slow(8), towers()} {
 			s := simulator(t, p, m)
 			for i, o := range modes {
-				l := loads[(i+len(name))%len(loads)]
+				l := append(loads, cost.Load{Sequences: 1, Tokens: 512, Rows: 512, Context: 256})[(i+len(name))%(len(loads)+1)]
 				o.Batch = skewed(p, l.Tokens)
 				if why := wrong(s.must(t, l, o), s, o); why != "" {
 					t.Errorf("%s on %s, %+v, overlap %t, contention %t: %s", name, m.Name, l, o.Overlap, o.Contention, why)

@@ -126,8 +126,11 @@ func (d *drawing) bar(b bar, height int) {
 		return
 	}
 	stroke := ""
-	if b.path {
+	switch {
+	case b.path:
 		stroke = ` stroke="#222222"`
+	case b.label != "" && end-x > 400: // wide enough to be told apart
+		stroke = ` stroke="#ffffff"`
 	}
 	fmt.Fprintf(&d.out, "<rect x=\"%s\" y=\"%d\" width=\"%s\" height=\"%d\" fill=\"%s\"%s>", pixels(x), d.y, pixels(end-x), height-3, b.colour, stroke)
 	if b.note != "" {
