@@ -39,6 +39,7 @@ var layers = map[string][]string{
 	"codegen":         {"planner/plan", "codegen/kernels", "codegen/nvcc"},
 	"compiler":        {"dsl", "passes", "planner", "codegen", "ir/machine", "runtime/checkpoint"},
 
+	"planner/mutate":   {"planner/plan"},
 	"planner/simulate": {"planner/plan", "ir/cost", "ir/machine", "ir/routing"},
 
 	"runtime/step":        {"ir/tensor"},

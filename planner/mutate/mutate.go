@@ -1,0 +1,180 @@
+// Package mutate damages plans, to measure what a verifier sees.
+//
+// A plan that is right goes in and plans that differ from it in one place come
+// out: a send dropped, a buffer moved over another, an expert without a home.
+// Oracles are asked what they think of each, and a score says which rule saw
+// what, what nobody saw, and what was accepted although it computes something
+// else. The package never changes the plan it is given, and knows no
+// verifier: whoever calls it brings the oracles.
+package mutate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"regexp"
+	"slices"
+
+	"moec/planner/plan"
+)
+
+// Meaning is the rule of mutations that leave a sound plan for another
+// computation: another eps, another value of the same type. Rules of plans
+// cannot see them; an oracle that knows the model does.
+const Meaning = "meaning"
+
+// Mutation is a kind of damage that may be done to any plan.
+type Mutation struct {
+	Name  string
+	Rule  string // who should see it: a rule of plans, or Meaning
+	apply func(*editor) (string, bool)
+}
+
+// Apply damages p and says how, or reports that p has nothing to damage so.
+func (m Mutation) Apply(rng *rand.Rand, p *plan.Plan) (string, bool) {
+	return m.apply(&editor{p, rng})
+}
+
+// Mutations lists all kinds.
+func Mutations() []Mutation {
+	return slices.Concat(nameMutations, memoryMutations, channelMutations, flowMutations, typeMutations, shardMutations, sumMutations, valueMutations)
+}
+
+// Oracle is somebody who accepts or refuses plans.
+type Oracle struct {
+	Name string
+	// Judge marks an oracle that runs the plan. It is asked about what all
+	// others accept, and what it refuses has escaped.
+	Judge bool
+	Check func(*plan.Plan) error
+}
+
+// Row counts what became of the mutants of one kind.
+type Row struct {
+	Mutation Mutation
+	Applied  int
+	Verifier int            // refused by the first oracle
+	Others   int            // refused by another that is no judge
+	Equal    int            // accepted by all, judges included: computes the same
+	Survived int            // accepted by all, and there was no judge
+	Escaped  int            // refused by a judge alone, or an oracle crashed
+	Rules    map[string]int // of the refusals by the first oracle, every rule broken
+}
+
+// Killed returns how many mutants were refused in time.
+func (r *Row) Killed() int { return r.Verifier + r.Others }
+
+// Escape is a mutant that was accepted and should not have been.
+type Escape struct {
+	Mutation, What string
+	Seed           uint64
+	Err            error
+}
+
+// Score is the outcome of a run.
+type Score struct {
+	Rows    []Row // by mutation, in the table's order
+	Escapes []Escape
+}
+
+// Run applies n mutations to p, one at a time and all kinds in turn, and asks
+// the oracles in order; the first is the verifier. Mutants that are equal to p
+// do not count. The same arguments give the same score.
+func Run(p *plan.Plan, seed uint64, n int, oracles []Oracle) Score {
+	kinds := Mutations()
+	s := Score{Rows: make([]Row, len(kinds))}
+	for i, m := range kinds {
+		s.Rows[i] = Row{Mutation: m, Rules: make(map[string]int)}
+	}
+	tries := uint64(20 * n) // some kinds fit no place of a plan
+	for i, applied := uint64(0), 0; applied < n && i < tries; i++ {
+		if s.try(p, seed, i, oracles) {
+			applied++
+		}
+	}
+	return s
+}
+
+// Mutant returns the i-th mutant of a run, what was done to it, and whether
+// there is one that differs from p. Half of the mutants have their memory laid
+// out again, so that rules about sizes do not hide what others would see.
+func Mutant(p *plan.Plan, seed, i uint64) (q *plan.Plan, what string, ok bool) {
+	kinds := Mutations()
+	// Runs of few mutants begin at different kinds.
+	m := kinds[(i+seed*37)%uint64(len(kinds))]
+	q = Clone(p)
+	rng := rand.New(rand.NewPCG(seed, i))
+	what, ok = m.Apply(rng, q)
+	if !ok || reflect.DeepEqual(p, q) {
+		return q, what, false
+	}
+	if memoryRules[m.Rule] || rng.IntN(2) == 0 {
+		return q, m.Name + ": " + what, true
+	}
+	relay(q)
+	return q, m.Name + ": " + what + ", laid out again", true
+}
+
+// memoryRules are about what relay would put right.
+var memoryRules = map[string]bool{"V09": true, "V10": true, "V11": true, "V12": true, "V22": true, "V28": true}
+
+func (s *Score) try(p *plan.Plan, seed, i uint64, oracles []Oracle) bool {
+	q, what, ok := Mutant(p, seed, i)
+	if !ok {
+		return false
+	}
+	r := &s.Rows[(i+seed*37)%uint64(len(s.Rows))]
+	r.Applied++
+	judged := false
+	for j, o := range oracles {
+		err, crashed := ask(o, q)
+		judged = judged || o.Judge
+		switch {
+		case err == nil:
+			continue
+		case crashed || o.Judge:
+			r.Escaped++
+			s.Escapes = append(s.Escapes, Escape{r.Mutation.Name, what, i, fmt.Errorf("%s: %w", o.Name, err)})
+		case j == 0:
+			r.Verifier++
+			for _, rule := range rulesOf(err) {
+				r.Rules[rule]++
+			}
+		default:
+			r.Others++
+		}
+		return true
+	}
+	if judged {
+		r.Equal++
+	} else {
+		r.Survived++
+	}
+	return true
+}
+
+// ask returns what an oracle says, and whether it crashed.
+func ask(o Oracle, p *plan.Plan) (err error, crashed bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			err, crashed = fmt.Errorf("crashed: %v", r), true
+		}
+	}()
+	return o.Check(p), false
+}
+
+var ruleName = regexp.MustCompile(`^V\d\d`)
+
+// rulesOf lists the rules that an error names.
+func rulesOf(err error) []string {
+	var rules []string
+	if v, ok := err.(*plan.VerifyError); ok {
+		for _, p := range v.Problems {
+			rules = append(rules, p.Rule)
+		}
+	} else if id := ruleName.FindString(err.Error()); id != "" {
+		rules = append(rules, id)
+	}
+	slices.Sort(rules)
+	return slices.Compact(rules)
+}
