@@ -88,6 +88,7 @@ type Engine struct {
 	program Program
 	limits  plan.Limits
 	groups  []*group
+	all     bool // ask for the logits of every token
 }
 
 // group is the state of one token group.
@@ -109,6 +110,12 @@ func New(program Program, p *plan.Plan) *Engine {
 	}
 	return e
 }
+
+// ComputeAll makes every layer work on every token. Else a plan leaves out what
+// only the logits of prompt tokens need, which nobody reads: in the last layer
+// the experts choose and work for the last token of a prompt alone. Prompts
+// then run in smaller chunks.
+func (e *Engine) ComputeAll() { e.all = true }
 
 // Groups returns how many token groups a plan has.
 func Groups(p *plan.Plan) int {
@@ -208,8 +215,9 @@ type ragged struct {
 }
 
 // step fills a step: first a token of every sequence that is being continued,
-// then prompts in order. It returns, for each group, the sequences whose
-// logits it asks for, or nil when there is nothing to do.
+// then prompts in order. It returns, for each row of logits that each group
+// asks for, the sequence that continues with it, nil if none does; and no
+// groups when there is nothing to do.
 func (e *Engine) step() (*ragged, [][]*sequence) {
 	r := &ragged{Step: step.Step{Groups: make([]step.Group, len(e.groups))}}
 	rows := make([][]*sequence, len(e.groups))
@@ -223,18 +231,18 @@ func (e *Engine) step() (*ragged, [][]*sequence) {
 					continue
 				}
 				n := min(len(s.queue), room)
+				if e.all {
+					n = min(n, wanted)
+				}
 				r.add(i, s, n)
 				if prompts {
 					r.promptTokens += n
 				}
 				room -= n
 				any = true
-				if n == len(s.queue) {
-					rows[i] = append(rows[i], s)
-					wanted--
-					grp := &r.Groups[i]
-					grp.Rows = append(grp.Rows, int32(len(grp.Tokens)-1))
-				}
+				asked := r.ask(i, s, n, e.all)
+				rows[i] = append(rows[i], asked...)
+				wanted -= len(asked)
 				s.queue = s.queue[n:]
 				s.done += n
 			}
@@ -262,6 +270,26 @@ func (r *ragged) add(i int, s *sequence, n int) {
 	}
 }
 
+// ask asks for the logits of the token that ends the queue of a sequence, if
+// it is among the n added last, or of all n. It returns, for each of these,
+// the sequence if it continues there.
+func (r *ragged) ask(i int, s *sequence, n int, all bool) []*sequence {
+	var list []*sequence
+	g := &r.Groups[i]
+	for k := range n {
+		switch {
+		case k == len(s.queue)-1:
+			list = append(list, s)
+		case all:
+			list = append(list, nil)
+		default:
+			continue
+		}
+		g.Rows = append(g.Rows, int32(len(g.Tokens)-n+k))
+	}
+	return list
+}
+
 // advance chooses the next token of every sequence that got logits, in the
 // order of requests, whatever their groups.
 func (e *Engine) advance(rows [][]*sequence, logits [][]float32, stats *Stats, emit func(Event)) {
@@ -272,6 +300,9 @@ func (e *Engine) advance(rows [][]*sequence, logits [][]float32, stats *Stats, e
 	var all []wanted
 	for i, list := range rows {
 		for r, s := range list {
+			if s == nil {
+				continue
+			}
 			vocab := len(logits[i]) / len(list)
 			all = append(all, wanted{s, logits[i][r*vocab : (r+1)*vocab]})
 		}

@@ -22,6 +22,8 @@ type fake struct {
 	cache map[string]int32 // group, page, offset to token
 	steps int
 	most  int // tokens of the largest step
+	rows  int // of all steps
+	count int // tokens of all steps
 }
 
 func (f *fake) Step(_ context.Context, s *step.Step) ([][]float32, error) {
@@ -34,6 +36,8 @@ func (f *fake) Step(_ context.Context, s *step.Step) ([][]float32, error) {
 	out := make([][]float32, len(s.Groups))
 	for i, g := range s.Groups {
 		total += len(g.Tokens)
+		f.rows += len(g.Rows)
+		f.count += len(g.Tokens)
 		at := func(seq int32, pos int) string {
 			return fmt.Sprint(i, g.Pages[seq][pos/l.Page], pos%l.Page)
 		}
@@ -117,6 +121,36 @@ func TestCompanyChangesNothing(t *testing.T) {
 			if len(tokens[i]) != all[i].MaxTokens && done[i] != FullCache {
 				t.Errorf("sequence %d has %d tokens, want %d (%s)", i, len(tokens[i]), all[i].MaxTokens, done[i])
 			}
+		}
+	}
+}
+
+// TestComputeAll asks for the logits of every token, and gets the same tokens.
+func TestComputeAll(t *testing.T) {
+	var all []Request
+	for i, n := range []int{1, 19, 4, 7} {
+		all = append(all, Request{Prompt: prompt(n, i), MaxTokens: 3 + i})
+	}
+	for _, groups := range []int{1, 2} {
+		want, _, _, _, few := runAll(t, groups, all)
+		p := testPlan(groups)
+		f := &fake{t: t, limit: p.Limits, cache: map[string]int32{}}
+		have := make([][]int, len(all))
+		e := New(f, p)
+		e.ComputeAll()
+		stats, err := e.Run(context.Background(), all, func(e Event) {
+			if e.Done == "" {
+				have[e.Sequence] = append(have[e.Sequence], e.Token)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(have) != fmt.Sprint(want) {
+			t.Errorf("%d groups: tokens %v, want %v", groups, have, want)
+		}
+		if f.rows != f.count || f.count != few.count || few.rows >= few.count || stats.PromptTokens != 31 {
+			t.Errorf("%d groups: %d of %d tokens have logits, before %d of %d; %d prompt tokens", groups, f.rows, f.count, few.rows, few.count, stats.PromptTokens)
 		}
 	}
 }

@@ -34,6 +34,7 @@ type Program struct {
 	devices  []*device
 	barriers []*barrier
 	options  Options
+	observed *observation // nil if nobody observes
 	failed   error
 }
 
@@ -50,6 +51,7 @@ type device struct {
 // turn is one execution of a block's queue: for one layer, or once.
 type turn struct {
 	name  string // for messages: block and layer
+	layer int    // -1 outside the layers
 	calls []*call
 	dirty [][]byte // the block's buffers, poisoned at the start
 }
@@ -129,6 +131,9 @@ func (g *Program) Step(ctx context.Context, s *step.Step) ([][]float32, error) {
 	if err := firstCause(errs); err != nil {
 		g.failed = err
 		return nil, err
+	}
+	if g.observed != nil {
+		g.observed.tell(s)
 	}
 	return g.logits(s, bounds)
 }

@@ -22,6 +22,7 @@ type call struct {
 	body    []*call
 	barrier *barrier
 	kernel  kernel
+	watch   *watch   // nil unless somebody wants to see the result
 	dead    [][]byte // buffers that are not read after it
 
 	// Of the step being executed.
@@ -58,10 +59,7 @@ func (g *Program) prepare(prog *plan.Program) error {
 		}
 		barriers := g.channels(block)
 		for i := range run.Layers.Len() {
-			layer := -1
-			if run.Layers != plan.NoLayers {
-				layer = run.Layers.First + i
-			}
+			layer := layerOf(run, i)
 			for qi := range block.Queues {
 				if err := g.turn(block, &block.Queues[qi], layer, barriers); err != nil {
 					return err
@@ -101,7 +99,7 @@ func (g *Program) channels(block *plan.Block) map[int]*barrier {
 // turn prepares one queue for one layer.
 func (g *Program) turn(block *plan.Block, q *plan.Queue, layer int, barriers map[int]*barrier) error {
 	d := g.devices[q.Device]
-	t := turn{name: block.Name}
+	t := turn{name: block.Name, layer: layer}
 	if layer >= 0 {
 		t.name += " at layer " + strconv.Itoa(layer)
 	}
@@ -263,6 +261,9 @@ func (c *call) run(s *step.Step, bounds tensor.Bounds) error {
 	}
 	if c.barrier == nil {
 		c.kernel(c)
+		if c.watch != nil {
+			c.watch.take(c)
+		}
 		return nil
 	}
 	// Everybody's operand is ready; then everybody has read what it needs.
