@@ -1,15 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"moec/ir/routing"
 	"moec/planner/plan"
 	"moec/runtime"
 	"moec/runtime/generate"
+	"moec/runtime/host"
+	"moec/runtime/step"
 )
 
 // loadFlags say which plan to run with which weights on which devices.
@@ -43,19 +49,26 @@ func backendNames() string {
 func runCommand(a *app) *cobra.Command {
 	var load loadFlags
 	var prompt promptFlags
+	var record string
 	c := &cobra.Command{Use: "run PLAN|FILE.moe", Short: "run a plan and stream tokens; a description is compiled first", Args: cobra.ExactArgs(1),
 		Example: `  moec run mixtral.plan --checkpoint DIR --prompt "Once upon a time" --max-tokens 200
   moec run mixtral.plan --weights random --prompt-tokens 128 --max-tokens 64`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.generate(c, args[0], &load, &prompt)
+			return a.generate(c, args[0], &load, &prompt, record)
 		}}
 	load.add(c)
 	prompt.add(c)
+	c.Flags().StringVar(&record, "record-routing", "", "write which experts the tokens chose to this trace file, for the placement search (CPU only)")
 	return c
 }
 
 // generate is the run command.
-func (a *app) generate(c *cobra.Command, path string, load *loadFlags, prompt *promptFlags) error {
+func (a *app) generate(c *cobra.Command, path string, load *loadFlags, prompt *promptFlags, record string) error {
+	if record != "" {
+		if err := mayRecord(load.devices, record); err != nil {
+			return err
+		}
+	}
 	s, err := a.open(c.Context(), path, load)
 	if err != nil {
 		return err
@@ -71,14 +84,90 @@ func (a *app) generate(c *cobra.Command, path string, load *loadFlags, prompt *p
 	}
 	defer program.Close()
 	printer := &printer{app: a, texts: make([]strings.Builder, len(requests)), single: len(requests) == 1}
-	stats, err := generate.New(program, s.plan).Run(c.Context(), requests, printer.event)
+	engine := generate.New(program, s.plan)
+	var trace *recording
+	if record != "" {
+		if trace, err = newRecording(program, s.plan); err != nil {
+			return err
+		}
+		engine.ComputeAll()
+	}
+	stats, err := engine.Run(c.Context(), requests, printer.event)
 	if err == nil {
 		err = printer.err
 	}
 	if err != nil {
 		return err
 	}
+	if trace != nil {
+		if err := trace.write(record); err != nil {
+			return err
+		}
+	}
 	return a.stats(stats)
+}
+
+// observable is a program that can say which experts were chosen.
+type observable interface {
+	Observe(host.Observer) ([]host.Choice, error)
+}
+
+// mayRecord checks before anything is loaded that routing can be recorded.
+func mayRecord(devices, file string) error {
+	if devices != "cpu" {
+		return failf(exitUsage, "--record-routing needs --devices cpu, have %s: other devices keep the chosen experts in their own memory, and the host never reads them", devices)
+	}
+	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
+		return failf(exitUsage, "--record-routing %s: there is no directory %s", file, filepath.Dir(file))
+	}
+	return nil
+}
+
+// recording is the trace of a run in the making.
+type recording struct {
+	*routing.Recorder
+	err error
+}
+
+// newRecording lets a program tell of its routing.
+func newRecording(program runtime.Program, p *plan.Plan) (*recording, error) {
+	o, ok := program.(observable)
+	if !ok {
+		return nil, fail(exitUsage, fmt.Errorf("--record-routing: this backend does not say which experts it chose; use --devices cpu"))
+	}
+	t := new(recording)
+	choices, err := o.Observe(func(s *step.Step, chosen [][]int32) {
+		var ids []int32
+		for i := range s.Groups {
+			ids = append(ids, s.Groups[i].Tokens...)
+		}
+		if err := t.Add(ids, chosen); err != nil && t.err == nil {
+			t.err = err
+		}
+	})
+	if err != nil {
+		return nil, fail(exitPlan, err)
+	}
+	shapes := make([]routing.Shape, len(choices))
+	for l, c := range choices {
+		shapes[l] = routing.Shape{Experts: c.Experts, Slots: c.Slots}
+	}
+	if t.Recorder, err = routing.NewRecorder(shapes); err != nil {
+		return nil, fail(exitUsage, fmt.Errorf("--record-routing: %w", err))
+	}
+	return t, nil
+}
+
+// write writes the trace file.
+func (t *recording) write(file string) error {
+	var b bytes.Buffer
+	if t.err == nil {
+		t.err = t.Write(&b)
+	}
+	if t.err != nil {
+		return t.err
+	}
+	return replaceFile(file, b.Bytes())
 }
 
 // printer shows tokens as they come: the text of a single prompt at once, of
