@@ -67,12 +67,12 @@ func TestAffinityOfTheExample(t *testing.T) {
 			first += s.Hops(s.Sample(), homes, 1) / 20
 			both += s.Hops(s.Sample(), homes, 2) / 20
 		}
-		print := func(name string, pairs, first, both float64) {
+		show := func(name string, pairs, first, both float64) {
 			t.Logf("%d devices, %-22s hops per token: %.3f over all pairs of slots, %.3f of best choices in the sample (as ExFlow counts), %.3f of both slots there", devices, name, pairs, first, both)
 		}
-		print("contiguous", s.PairHops(flat), s.Hops(s.Sample(), flat, 1), s.Hops(s.Sample(), flat, 2))
-		print("random, mean of 20", pairs, first, both)
-		print("ours (the fewest pairs)", s.PairHops(ours), s.Hops(s.Sample(), ours, 1), s.Hops(s.Sample(), ours, 2))
+		show("contiguous", s.PairHops(flat), s.Hops(s.Sample(), flat, 1), s.Hops(s.Sample(), flat, 2))
+		show("random, mean of 20", pairs, first, both)
+		show("ours (the fewest pairs)", s.PairHops(ours), s.Hops(s.Sample(), ours, 1), s.Hops(s.Sample(), ours, 2))
 		if s.PairHops(ours) > 0.9*pairs || s.PairHops(ours) >= s.PairHops(flat) {
 			t.Errorf("%d devices: %.3f hops, random placements have %.3f", devices, s.PairHops(ours), pairs)
 		}

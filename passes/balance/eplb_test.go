@@ -61,7 +61,7 @@ func TestEPLBCases(t *testing.T) {
 	all := func(n int) func([]int) bool {
 		return func(c []int) bool { return slices.Min(c) == n && slices.Max(c) == n }
 	}
-	any := func([]int) bool { return true }
+	whatever := func([]int) bool { return true }
 	for _, c := range []struct {
 		name   string
 		s      Shape
@@ -71,14 +71,14 @@ func TestEPLBCases(t *testing.T) {
 		{"single gpu", shape(4, 4, 1, 1, 1), []int64{10, 20, 30, 40}, all(1)},
 		{"equal weights", shape(8, 8, 2, 2, 4), []int64{50, 50, 50, 50, 50, 50, 50, 50}, all(1)},
 		{"extreme imbalance", shape(8, 12, 2, 2, 4), []int64{1000, 1, 1, 1, 1, 1, 1, 1}, func(c []int) bool { return c[0] > c[1] }},
-		{"layers, first", shape(6, 8, 2, 2, 4), []int64{10, 20, 30, 40, 50, 60}, any},
-		{"layers, second", shape(6, 8, 2, 2, 4), []int64{60, 50, 40, 30, 20, 10}, any},
-		{"layers, third", shape(6, 8, 2, 2, 4), []int64{25, 25, 25, 25, 25, 25}, any},
-		{"groups not divisible", shape(4, 8, 3, 2, 4), []int64{10, 20, 30, 40}, any},
+		{"layers, first", shape(6, 8, 2, 2, 4), []int64{10, 20, 30, 40, 50, 60}, whatever},
+		{"layers, second", shape(6, 8, 2, 2, 4), []int64{60, 50, 40, 30, 20, 10}, whatever},
+		{"layers, third", shape(6, 8, 2, 2, 4), []int64{25, 25, 25, 25, 25, 25}, whatever},
+		{"groups not divisible", shape(4, 8, 3, 2, 4), []int64{10, 20, 30, 40}, whatever},
 		{"small hierarchical", shape(8, 12, 4, 2, 4), []int64{100, 50, 200, 75, 150, 25, 300, 80}, atLeast(6, 2)},
-		{"global fallback", shape(6, 8, 3, 2, 4), []int64{10, 20, 30, 40, 50, 60}, any},
-		{"devices", shape(4, 6, 2, 1, 2), []int64{10, 20, 30, 40}, any},
-		{"large scale", shape(16, 24, 8, 4, 8), []int64{50, 100, 75, 120, 90, 60, 80, 110, 40, 70, 95, 85, 65, 55, 45, 35}, any},
+		{"global fallback", shape(6, 8, 3, 2, 4), []int64{10, 20, 30, 40, 50, 60}, whatever},
+		{"devices", shape(4, 6, 2, 1, 2), []int64{10, 20, 30, 40}, whatever},
+		{"large scale", shape(16, 24, 8, 4, 8), []int64{50, 100, 75, 120, 90, 60, 80, 110, 40, 70, 95, 85, 65, 55, 45, 35}, whatever},
 		{"decreasing", shape(6, 10, 3, 1, 2), []int64{200, 150, 100, 50, 25, 12}, atLeast(0, 2)},
 		{"increasing", shape(6, 10, 3, 1, 2), []int64{12, 25, 50, 100, 150, 200}, atLeast(5, 2)},
 	} {
