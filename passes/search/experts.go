@@ -262,6 +262,8 @@ const (
 	pricedSums
 	pricedWhole
 	pricedLast
+	pricedFloorSlots
+	pricedFloorRows
 	pricedSum // and more, one for each sum of a team
 )
 

@@ -98,20 +98,15 @@ func (m *model) evaluate(i int, p *placement.Placement, needs []passes.Need, reu
 			return nil, err
 		}
 	}
+	return m.follow(c, s, l), nil
+}
+
+// follow prices a part by its script and the homes of its experts.
+func (m *model) follow(c *part, s *script, l *placement.Layer) *partState {
 	numbers := make([]int64, m.width+m.devices)
 	ps := &partState{script: s, times: numbers[:m.width], bytes: numbers[m.width:]}
 	copy(ps.bytes, s.bytes)
-	for d := range m.devices {
-		clock := m.clock(d)
-		clear(clock)
-		for k := range m.loads {
-			l := &m.loads[k]
-			x := s.pre[k*m.devices+d]
-			for j := l.first; j < l.first+l.samples; j++ {
-				clock[j] = x
-			}
-		}
-	}
+	m.start(s)
 	if c.experts > 0 {
 		for k := range m.serves(c, l, s.wanted) {
 			m.run(c, &m.served[k])
@@ -127,7 +122,21 @@ func (m *model) evaluate(i int, p *placement.Placement, needs []passes.Need, reu
 		}
 	}
 	ps.score = m.score(ps.times)
-	return ps, nil
+	return ps
+}
+
+// start sets the clocks to where the experts begin.
+func (m *model) start(s *script) {
+	for d := range m.devices {
+		clock := m.clock(d)
+		for k := range m.loads {
+			l := &m.loads[k]
+			x := s.pre[k*m.devices+d]
+			for j := l.first; j < l.first+l.samples; j++ {
+				clock[j] = x
+			}
+		}
+	}
 }
 
 // happen lets an event of all batches happen.

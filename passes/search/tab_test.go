@@ -39,3 +39,28 @@ func TestTab(t *testing.T) {
 		}
 	}
 }
+func TestLayerBound(t *testing.T) {
+	for _, mach := range []string{"h200x4", "v100x4", "l40sx4"} {
+		set := map[string]string{}
+		if mach == "v100x4" {
+			set["act"] = "f16"
+		}
+		o := outline(t, "mixtral", ir.Invariant, 8, set)
+		stats := routing.Uniform(shapes(o))
+		mixed, _ := ParseWorkload("", 2048)
+		for _, w := range []Workload{Decode(1), Decode(8), Decode(64), Prefill(2048, 2048), mixed} {
+			m, err := newModel(&Problem{Outline: o, Machine: machineOf(t, mach), Stats: stats, Positions: 8 * 4096, Workload: w})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t0 := time.Now()
+			for _, i := range []int{1, 5, 32} {
+				r, err := m.bestLayer(i)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Printf("%s %s layer %d: best %.4f bound %.4f  %v %s\n   G%v A%v X%v\n", mach, w.Name, i-1, float64(r.best)/scoreUnits/1e9, float64(r.bound)/scoreUnits/1e9, time.Since(t0), r.limit, r.layer.Groups, r.layer.Attention, r.layer.Experts)
+			}
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package search
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+
+	"moec/ir"
+	"moec/ir/cost"
+	"moec/ir/placement"
+	"moec/ir/tensor"
+)
+
+// never is a price that nothing has.
+const never = math.MaxInt64 / 4
+
+// opening is a way to place everything of a layer but its experts, for one
+// token group: where the clocks are when the experts begin.
+type opening struct {
+	layer  placement.Layer // without experts
+	prev   [][]int
+	script *script
+}
+
+// openings lists every way to place a layer but for its experts on one token
+// group of up to all devices, coming from that many devices (1, or 0 for all
+// of the group). Devices are alike, so a group of n is devices 0 to n-1.
+//
+// Attention and dense parts are divided in every run of segments, or copied to
+// every number of devices.
+func (m *model) openings(i int, from int) ([]opening, error) {
+	var list []opening
+	for n := 1; n <= m.devices; n++ {
+		group := upTo(n)
+		splits := m.splits(group)
+		dense := [][]placement.Split{{even(group, m.segments())}}
+		if m.summary(i).Dense > 0 {
+			dense = singles(splits)
+		}
+		for _, a := range splits {
+			if m.summary(i).Attention <= 1 && !a.Copies(m.segments()) {
+				continue // cannot be divided: every split is a copy
+			}
+			for _, d := range dense {
+				l := placement.Layer{Groups: [][]int{group}, Attention: []placement.Split{a}, Dense: d}
+				o := opening{layer: l, prev: l.Groups}
+				if from == 1 {
+					o.prev = [][]int{{0}}
+				}
+				if err := m.open(i, &o); err != nil {
+					return nil, err
+				}
+				list = append(list, o)
+			}
+		}
+	}
+	return list, nil
+}
+
+func (m *model) summary(i int) placement.LayerSummary { return m.Outline.Summary.Layers[i-1] }
+
+func upTo(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
+}
+
+func singles(list []placement.Split) [][]placement.Split {
+	var out [][]placement.Split
+	for _, s := range list {
+		out = append(out, []placement.Split{s})
+	}
+	return out
+}
+
+// splits lists every split of a part over the first devices of a group, in
+// order, and copies on the first ones.
+func (m *model) splits(group []int) []placement.Split {
+	var list []placement.Split
+	var extend func(s placement.Split, lo int)
+	extend = func(s placement.Split, lo int) {
+		if lo == m.segments() {
+			list = append(list, slices.Clone(s))
+			return
+		}
+		if len(s) == len(group) {
+			return
+		}
+		for hi := lo + 1; hi <= m.segments(); hi++ {
+			extend(append(s, placement.Share{Device: group[len(s)], Lo: lo, Hi: hi}), hi)
+		}
+	}
+	extend(nil, 0)
+	for n := 2; n <= len(group); n++ {
+		var s placement.Split
+		for _, d := range group[:n] {
+			s = append(s, placement.Share{Device: d, Lo: 0, Hi: m.segments()})
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// open works out an opening: experts are taken to be on all devices of the
+// group, so that each works out who chose whom.
+func (m *model) open(i int, o *opening) error {
+	p := m.blank(m.devices)
+	l := o.layer
+	l.Experts = make([]placement.Expert, m.parts[i].experts)
+	for e := range l.Experts {
+		l.Experts[e] = placement.Expert{even(l.Groups[0], m.segments())}
+	}
+	for k := range p.Layers {
+		p.Layers[k] = l
+	}
+	if i > 1 {
+		p.Layers[i-2].Groups = o.prev
+	}
+	p.Embed, p.Head = []placement.Split{even(l.Groups[0], m.segments())}, []placement.Split{even(l.Groups[0], m.segments())}
+	s, err := m.script(m.parts[i], m.key(i, p, nil), m.around(i, p), nil)
+	if err != nil {
+		return err
+	}
+	o.script = s
+	return nil
+}
+
+// ending is how the experts of a layer are held, as far as bounds tell it.
+type ending int
+
+const (
+	divided  ending = iota // every expert divided alike over all devices in use
+	whole                  // every expert whole, once
+	repeated               // every copy whole, some experts more than once
+	mixed                  // some experts divided, others not or otherwise
+	endings
+)
+
+// String names an ending.
+func (e ending) String() string {
+	return [...]string{"experts divided alike", "whole experts", "whole experts, some copied", "some experts divided"}[e]
+}
+
+// floor is, for each load, what the exchanges around the experts of a layer
+// cost at least.
+type floor struct {
+	sum   [][]int64 // [devices]: a sum over features of slots, of as many parts
+	last  [][]int64 // [devices]: the last exchange, of a part from each
+	more  [][]int64 // [devices]: the same if an expert has copies
+	far   []int64   // a row for each token that comes from another device
+	once  []int64   // kernels before the sums, whatever is chosen
+	parts []int64   // combining a part
+	all   []int64   // combining all
+	early bool
+}
+
+// floors prices exchanges of the least size: by the nearest devices.
+func (m *model) floors(c *part, group, groups int) *floor {
+	s := &serve{group: group, groups: groups}
+	f := &floor{early: c.early, once: m.once(s, m.kernels(c.shape, 0, c.leaves), 1), parts: m.once(s, c.combine, 1), all: m.node(s, c.whole)}
+	row := c.whole.Type
+	slots := row
+	if n := m.slotType(c); n != nil {
+		slots = *n
+	}
+	slotSum := func(parts []cost.Part) []int64 { return m.exchange(pricedFloorSlots, c, s, parts, []int{0}, slots) }
+	rowSum := func(parts []cost.Part) []int64 { return m.exchange(pricedFloorRows, c, s, parts, []int{0}, row) }
+	for n := 1; n <= m.devices; n++ {
+		var parts []cost.Part
+		for d := range n {
+			parts = append(parts, cost.Part{Device: d, Bytes: 1})
+		}
+		f.sum = append(f.sum, slotSum(parts))
+		f.last = append(f.last, rowSum(parts))
+		extra := slices.Clone(parts)
+		for k, far := n-1, m.copiesFar(c.experts, n); k < far && n > 1; k++ {
+			extra[1+k%(n-1)].Bytes++
+		}
+		f.more = append(f.more, rowSum(extra))
+	}
+	f.far = rowSum([]cost.Part{{Device: m.nearest(), Bytes: 1}})
+	return f
+}
+
+// copiesFar is the least number of parts that one of two devices receives of
+// others where an expert has two copies. A copy is a part of its own; what is
+// left of the tree without that expert is another part for each of its
+// subtrees.
+func (m *model) copiesFar(experts, n int) int {
+	rest := 0
+	if experts > 1 {
+		rest = experts // of the subtrees without one expert the least number
+		if experts <= 64 {
+			all := ^uint64(0) >> (64 - experts)
+			for e := range experts {
+				rest = min(rest, spans(all&^(1<<e), 0, experts))
+			}
+		} else {
+			rest = bits.Len(uint(experts - 1))
+		}
+	}
+	total := max(2+rest, n)
+	return (total + n - 2 + 1) / 2
+}
+
+// nearest is a device near device 0.
+func (m *model) nearest() int { return min(1, m.devices-1) }
+
+// slotType is the type of a sum over features of the slots.
+func (m *model) slotType(c *part) *tensor.Type {
+	if c.leaves < 2 {
+		return nil
+	}
+	k := m.kernels(c.shape, 0, 1)
+	if len(k.close) == 0 {
+		return nil
+	}
+	t := k.close[0].Type
+	t.Shape = t.Shape[1:]
+	return &t
+}
+
+// totals is, for each batch, what all slots take on one device.
+func (m *model) totals(c *part, group, groups int) []int64 {
+	sum := make([]int64, m.width)
+	for e := range c.experts {
+		for j, x := range m.slotsOf(c, e, 0, 1, group, groups) {
+			sum[j] += x
+		}
+	}
+	return sum
+}
+
+func opOf(n *ir.Node) string { return n.Op.Name }
+
+// extra is, for each batch, by how much an expert's copies take longer than
+// the expert alone, for the expert and the number of copies where that is
+// least in the score.
+func (m *model) extra(c *part, group, groups int) []int64 {
+	best, least := make([]int64, m.width), int64(never)
+	for e := range c.experts {
+		for n := 2; n <= m.devices; n++ {
+			more := make([]int64, m.width)
+			for r := range n {
+				for j, x := range m.slotsOf(c, e, r, n, group, groups) {
+					more[j] += x
+				}
+			}
+			for j, x := range m.slotsOf(c, e, 0, 1, group, groups) {
+				more[j] -= x
+			}
+			if s := m.score(more); s < least {
+				best, least = more, s
+			}
+		}
+	}
+	return best
+}
+
+// level is the height to which work of a total amount rises that is poured
+// over devices which begin at different times, in ascending order, all of them
+// touched.
+func level(starts []int64, total int64) int64 {
+	var sum int64
+	for n, s := range starts {
+		sum += s
+		if n+1 == len(starts) || starts[n+1]*int64(n+1) >= sum+total {
+			return max((total+sum)/int64(n+1), starts[len(starts)-1])
+		}
+	}
+	return 0
+}
