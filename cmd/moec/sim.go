@@ -251,26 +251,58 @@ func share(part, whole int64) string {
 
 // simDevices prints what each device does.
 func (a *app) simDevices(r *simulate.Result) {
-	receives := make(map[int]int64)
+	in, out := make(map[int]int64), make(map[int]int64)
 	for _, l := range r.Links {
-		if !l.Out && !l.Shared {
-			receives[l.Device] += l.Busy
+		switch {
+		case l.Shared:
+		case l.Out:
+			out[l.Device] += l.Busy
+		default:
+			in[l.Device] += l.Busy
 		}
 	}
-	a.printf("  %-10s %9s %9s %9s %9s   %s\n", "device", "steps", "exchange", "waits", "receives", "memory at its most")
+	a.printf("  %-10s %9s %9s %9s %9s   %s\n", "device", "busy", "exchange", "wait", "link", "memory at its most")
+	var lines []string
 	for i, d := range r.Devices {
 		h := r.Memory[i]
 		where := h.Op
 		if h.Layer >= 0 {
 			where = fmt.Sprintf("%s, layer %d", h.Op, h.Layer)
 		}
-		a.printf("  %-10d %9s %9s %9s %9s   %s: buffers %s in %s\n", d.Device, share(d.Busy, r.Time), share(d.Exchange, r.Time), share(d.Wait, r.Time), share(receives[d.Device], r.Time),
-			plan.Bytes(h.Total), plan.Bytes(h.Buffers), where)
+		lines = append(lines, fmt.Sprintf("%9s %9s %9s %9s   %s: buffers %s in %s", share(d.Busy, r.Time), share(d.Exchange, r.Time), share(d.Wait, r.Time), share(max(in[d.Device], out[d.Device]), r.Time),
+			plan.Bytes(h.Total), plan.Bytes(h.Buffers), where))
 	}
-	for _, l := range r.Links {
-		if l.Shared {
-			a.printf("  %s: busy %s, %s\n", l.Name, share(l.Busy, r.Time), plan.Bytes(l.Bytes))
+	for i := 0; i < len(lines); {
+		j := i + 1
+		for j < len(lines) && lines[j] == lines[i] {
+			j++
 		}
+		name := fmt.Sprint(i)
+		if j > i+1 {
+			name = fmt.Sprintf("%d-%d", i, j-1)
+		}
+		a.printf("  %-10s %s\n", name, lines[i])
+		i = j
+	}
+	a.simShared(r)
+}
+
+// simShared prints the busiest shared part of each link and direction.
+func (a *app) simShared(r *simulate.Result) {
+	for i, l := range r.Links {
+		if !l.Shared || i > 0 && r.Links[i-1].Level == l.Level && r.Links[i-1].Shared && r.Links[i-1].Out == l.Out {
+			continue
+		}
+		most, n := l, 0
+		for _, o := range r.Links[i:] {
+			if o.Level == l.Level && o.Shared && o.Out == l.Out {
+				n++
+				if o.Busy > most.Busy {
+					most = o
+				}
+			}
+		}
+		a.printf("  busiest of %d: %s: %s, %s\n", n, most.Name, share(most.Busy, r.Time), plan.Bytes(most.Bytes))
 	}
 }
 

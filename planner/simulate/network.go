@@ -212,8 +212,13 @@ func (e *engine) arbitrate() {
 	var list []*flow
 	for _, ports := range e.net.in {
 		for _, p := range ports {
-			if p.free <= e.now {
-				list = append(list, p.queue...)
+			if p.free > e.now {
+				continue
+			}
+			for _, f := range p.queue {
+				if e.net.out[f.level][f.src].free <= e.now {
+					list = append(list, f)
+				}
 			}
 		}
 	}

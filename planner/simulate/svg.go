@@ -163,14 +163,30 @@ func (d *drawing) overview(r *Result) {
 	}
 	for i := range r.Links {
 		l := &r.Links[i]
-		spans := make([]Span, len(l.Spans))
-		for j, t := range l.Spans {
-			spans[j] = Span{Kind: Link, Start: t.Start, End: t.End}
-		}
 		d.name(l.Name, linkHeight)
-		d.columnsOf(spans, linkHeight)
+		d.columnsOf(linkSpans(l.Spans), linkHeight)
 		d.y += linkHeight
 	}
+}
+
+func linkSpans(list []Transfer) []Span {
+	spans := make([]Span, len(list))
+	for i, t := range list {
+		spans[i] = Span{Kind: Link, Start: t.Start, End: t.End}
+	}
+	return spans
+}
+
+// crowded reports whether a lane has more transfers in the axis' time than can
+// be told apart.
+func (d *drawing) crowded(list []Transfer) bool {
+	n := 0
+	for _, t := range list {
+		if t.End > d.from && t.Start < d.to {
+			n++
+		}
+	}
+	return n > drawnWidth/8
 }
 
 func (d *drawing) columns(spans []Span) { d.columnsOf(spans, laneHeight) }
@@ -278,6 +294,11 @@ func (d *drawing) turn(r *Result, turn int) {
 	for i := range r.Links {
 		l := &r.Links[i]
 		d.name(l.Name, linkHeight)
+		if d.crowded(l.Spans) {
+			d.columnsOf(linkSpans(l.Spans), linkHeight)
+			d.y += linkHeight
+			continue
+		}
 		for _, t := range l.Spans {
 			if t.End > from && t.Start < to {
 				d.bar(bar{from: t.Start, to: t.End, colour: colour(Link), note: fmt.Sprintf("%s, %d bytes, %s", t.Op, t.Bytes, Duration(t.End-t.Start))}, linkHeight)
