@@ -211,13 +211,13 @@ func (f *simFlags) files(r *simulate.Result) error {
 func (a *app) simReport(path string, p *plan.Plan, m *machine.Machine, f *simFlags, total *simulate.Total, longest int) error {
 	a.printf("%s: %s on %s, %d devices\n", path, p.Model.Name, m.Name, len(p.Memory))
 	a.printf("  %s; %s; experts chosen: %s\n", either(f.overlap, "exchanges run beside steps", "exchanges stop a device's steps"), either(f.contention, "transfers wait for each other", "transfers do not meet"), f.routing)
-	a.printf("  %-34s %-8s %10s %10s %8s\n", "step", "program", "time", "lockstep", "")
+	a.printf("  %-34s %-12s %10s %10s %8s\n", "step", "program", "time", "lockstep", "")
 	for _, r := range total.Steps {
-		a.printf("  %-34s %-8s %10s %10s %8s\n", loadText(r.Load), r.Program, simulate.Duration(r.Time), simulate.Duration(r.Closed.Time), difference(r.Time, r.Closed.Time))
+		a.printf("  %-34s %-12s %10s %10s %8s\n", loadText(r.Load), fmt.Sprintf("%s to %d", r.Program, r.Bucket), simulate.Duration(r.Time), simulate.Duration(r.Closed.Time), difference(r.Time, r.Closed.Time))
 	}
 	r := total.Steps[longest]
 	if len(total.Steps) > 1 {
-		a.printf("  %-34s %-8s %10s %10s %8s\n", "together", "", simulate.Duration(total.Time), simulate.Duration(total.Closed), difference(total.Time, total.Closed))
+		a.printf("  %-34s %-12s %10s %10s %8s\n", "together", "", simulate.Duration(total.Time), simulate.Duration(total.Closed), difference(total.Time, total.Closed))
 		a.printf("the longest of them, %s\n", loadText(r.Load))
 	}
 	a.simDevices(r)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"moec/ir/cost"
+	"moec/planner/plan"
 )
 
 // Options say what devices and links can do.
@@ -46,7 +47,8 @@ func (s *Simulator) Step(l cost.Load, o Options) (*Result, error) {
 	if o.SegmentBytes < minSegment {
 		return nil, &Error{What: "bytes of a segment", Need: fmt.Sprint("at least ", minSegment), Have: fmt.Sprint(o.SegmentBytes), Remedy: "use larger segments"}
 	}
-	e := &engine{sim: s, options: o, prog: s.program(l.Tokens), exchanges: make(map[[2]int]*exchange)}
+	e := &engine{sim: s, options: o, exchanges: make(map[[2]int]*exchange)}
+	e.prog, e.bucket = s.program(l.Tokens)
 	var err error
 	if e.list, err = s.prices(e.prog, l, o.Batch); err != nil {
 		return nil, err
@@ -70,6 +72,7 @@ type engine struct {
 	sim       *Simulator
 	options   Options
 	prog      *program
+	bucket    plan.Bucket
 	list      *priceList
 	prices    [][]cost.Cost // by turn, then step
 	devices   []*device
@@ -416,7 +419,7 @@ func (h events) Less(i, j int) bool {
 
 // result gathers what happened.
 func (e *engine) result() (*Result, error) {
-	r := &Result{Program: e.prog.name, Load: e.list.p.Load}
+	r := &Result{Program: e.prog.name, Bucket: e.bucket.Tokens, Load: e.list.p.Load}
 	end := -1
 	for _, d := range e.devices {
 		if d.clock > r.Time {

@@ -249,6 +249,9 @@ func TestRun(t *testing.T) {
 		time += part.Count * total.Steps[i].Time
 		closed += part.Count * total.Steps[i].Closed.Time
 	}
+	if a, b := total.Steps[0], total.Steps[2]; a.Bucket != 512 || b.Bucket != 4 || a.Program != b.Program {
+		t.Errorf("buckets of %d and %d tokens", a.Bucket, b.Bucket)
+	}
 	if len(w) != 3 || total.Time != time || total.Closed != closed || total.Steps[0].Time == total.Steps[2].Time {
 		t.Errorf("%d ps, lockstep %d; want %d and %d", total.Time, total.Closed, time, closed)
 	}

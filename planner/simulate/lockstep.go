@@ -40,7 +40,7 @@ func (s *Simulator) Lockstep(l cost.Load, batch Batch) (Closed, error) {
 	if err := checkLoad(l); err != nil {
 		return Closed{}, err
 	}
-	prog := s.program(l.Tokens)
+	prog, _ := s.program(l.Tokens)
 	list, err := s.prices(prog, l, batch)
 	if err != nil {
 		return Closed{}, err

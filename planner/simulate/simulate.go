@@ -64,21 +64,21 @@ func (e *Error) Error() string {
 	return s + "; " + e.Remedy
 }
 
-// program returns the program for steps of that many tokens: that of the
-// smallest bucket which holds them, or of the largest.
-func (s *Simulator) program(tokens int) *program {
-	var name string
-	for _, b := range s.plan.Buckets {
-		if name = b.Program; b.Tokens >= tokens {
+// program returns the program for steps of that many tokens, and its bucket:
+// the smallest that holds them, or the largest.
+func (s *Simulator) program(tokens int) (*program, plan.Bucket) {
+	var b plan.Bucket
+	for _, b = range s.plan.Buckets {
+		if b.Tokens >= tokens {
 			break
 		}
 	}
 	for _, p := range s.programs {
-		if p.name == name {
-			return p
+		if p.name == b.Program {
+			return p, b
 		}
 	}
-	return s.programs[0]
+	return s.programs[0], b
 }
 
 // checkLoad checks that a load is a kind of step.

@@ -6,6 +6,7 @@ import "moec/ir/cost"
 // writes those.
 type Result struct {
 	Program string      `json:"program"`
+	Bucket  int         `json:"bucket"` // tokens that the program's bucket holds
 	Load    cost.Load   `json:"load"`
 	Time    int64       `json:"time_ps"` // when the last device is done
 	Closed  Closed      `json:"lockstep"`
