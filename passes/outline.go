@@ -8,6 +8,7 @@ import (
 	"moec/ir"
 	"moec/ir/cost"
 	"moec/ir/placement"
+	"moec/ir/tensor"
 )
 
 // Outline places one layer of a logical graph at a time, so that a search can
@@ -345,6 +346,19 @@ func (o *Outline) Slots(part int) int {
 		}
 	}
 	return 0
+}
+
+// Import returns the type of what a part reads of the one before: of several
+// values the smallest, in bytes for each row.
+func (o *Outline) Import(part int) tensor.Type {
+	var t tensor.Type
+	for i, v := range o.parts[part].imports {
+		one := func(tensor.Sym) int { return 1 }
+		if i == 0 || v.Type.Bytes(one) < t.Bytes(one) {
+			t = v.Type
+		}
+	}
+	return t
 }
 
 // Early reports whether the slots of a part may be combined before they are

@@ -14,47 +14,65 @@ import (
 // never is a price that nothing has.
 const never = math.MaxInt64 / 4
 
-// opening is a way to place everything of a layer but its experts, for one
-// token group: where the clocks are when the experts begin.
+// opening is a way to place everything of a layer but its experts: where the
+// clocks are when the experts begin.
 type opening struct {
 	layer  placement.Layer // without experts
-	prev   [][]int
+	hosts  []int           // devices that may have experts: those of the groups, and others
+	tokens int             // how many of them go on with the result
 	script *script
 }
 
-// openings lists every way to place a layer but for its experts on one token
-// group of up to all devices, coming from that many devices (1, or 0 for all
-// of the group). Devices are alike, so a group of n is devices 0 to n-1.
+// openings lists the ways to place a layer but for its experts on token groups
+// of those sizes, with so many more devices for experts. Devices are alike, so
+// they are numbered group by group.
 //
 // Attention and dense parts are divided in every run of segments, or copied to
-// every number of devices.
-func (m *model) openings(i int, from int) ([]opening, error) {
+// every number of devices of their group.
+func (m *model) openings(i int, sizes []int, others int) ([]opening, error) {
+	var groups [][]int
+	next := 0
+	for _, n := range sizes {
+		groups = append(groups, upTo(next + n)[next:])
+		next += n
+	}
+	none := make([][]placement.Split, 1)
+	for _, g := range groups {
+		none[0] = append(none[0], even(g, m.segments()))
+	}
+	attention, dense := none, none
+	if m.summary(i).Attention > 1 {
+		attention = m.eachGroup(groups)
+	}
+	if m.summary(i).Dense > 1 {
+		dense = m.eachGroup(groups)
+	}
 	var list []opening
-	for n := 1; n <= m.devices; n++ {
-		group := upTo(n)
-		splits := m.splits(group)
-		dense := [][]placement.Split{{even(group, m.segments())}}
-		if m.summary(i).Dense > 0 {
-			dense = singles(splits)
-		}
-		for _, a := range splits {
-			if m.summary(i).Attention <= 1 && !a.Copies(m.segments()) {
-				continue // cannot be divided: every split is a copy
+	for _, a := range attention {
+		for _, d := range dense {
+			o := opening{layer: placement.Layer{Groups: groups, Attention: a, Dense: d}, hosts: upTo(next + others), tokens: next}
+			if err := m.open(i, &o); err != nil {
+				return nil, err
 			}
-			for _, d := range dense {
-				l := placement.Layer{Groups: [][]int{group}, Attention: []placement.Split{a}, Dense: d}
-				o := opening{layer: l, prev: l.Groups}
-				if from == 1 {
-					o.prev = [][]int{{0}}
-				}
-				if err := m.open(i, &o); err != nil {
-					return nil, err
-				}
-				list = append(list, o)
-			}
+			list = append(list, o)
 		}
 	}
 	return list, nil
+}
+
+// eachGroup lists every choice of a split for each group.
+func (m *model) eachGroup(groups [][]int) [][]placement.Split {
+	list := [][]placement.Split{nil}
+	for _, g := range groups {
+		var longer [][]placement.Split
+		for _, head := range list {
+			for _, s := range m.splits(g) {
+				longer = append(longer, append(slices.Clone(head), s))
+			}
+		}
+		list = longer
+	}
+	return list
 }
 
 func (m *model) summary(i int) placement.LayerSummary { return m.Outline.Summary.Layers[i-1] }
@@ -65,14 +83,6 @@ func upTo(n int) []int {
 		list[i] = i
 	}
 	return list
-}
-
-func singles(list []placement.Split) [][]placement.Split {
-	var out [][]placement.Split
-	for _, s := range list {
-		out = append(out, []placement.Split{s})
-	}
-	return out
 }
 
 // splits lists every split of a part over the first devices of a group, in
@@ -103,28 +113,25 @@ func (m *model) splits(group []int) []placement.Split {
 	return list
 }
 
-// open works out an opening: experts are taken to be on all devices of the
-// group, so that each works out who chose whom.
+// open works out an opening: experts are taken to be on all its hosts, so that
+// each works out who chose whom, and not to be at home in every group.
 func (m *model) open(i int, o *opening) error {
 	p := m.blank(m.devices)
 	l := o.layer
 	l.Experts = make([]placement.Expert, m.parts[i].experts)
 	for e := range l.Experts {
-		l.Experts[e] = placement.Expert{even(l.Groups[0], m.segments())}
+		l.Experts[e] = placement.Expert{even(o.hosts, m.segments())}
 	}
 	for k := range p.Layers {
 		p.Layers[k] = l
 	}
-	if i > 1 {
-		p.Layers[i-2].Groups = o.prev
+	for _, g := range l.Groups {
+		p.Embed = append(p.Embed, even(g, m.segments()))
 	}
-	p.Embed, p.Head = []placement.Split{even(l.Groups[0], m.segments())}, []placement.Split{even(l.Groups[0], m.segments())}
+	p.Head = p.Embed
 	s, err := m.script(m.parts[i], m.key(i, p, nil), m.around(i, p), nil)
-	if err != nil {
-		return err
-	}
 	o.script = s
-	return nil
+	return err
 }
 
 // ending is how the experts of a layer are held, as far as bounds tell it.
@@ -150,6 +157,7 @@ type floor struct {
 	last  [][]int64 // [devices]: the last exchange, of a part from each
 	more  [][]int64 // [devices]: the same if an expert has copies
 	far   []int64   // a row for each token that comes from another device
+	none  []int64   // the same that comes from nowhere
 	once  []int64   // kernels before the sums, whatever is chosen
 	parts []int64   // combining a part
 	all   []int64   // combining all
@@ -181,6 +189,7 @@ func (m *model) floors(c *part, group, groups int) *floor {
 		f.more = append(f.more, rowSum(extra))
 	}
 	f.far = rowSum([]cost.Part{{Device: m.nearest(), Bytes: 1}})
+	f.none = rowSum([]cost.Part{{Device: 0, Bytes: 1}})
 	return f
 }
 

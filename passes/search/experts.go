@@ -68,7 +68,7 @@ func (m *model) serves(c *part, l *placement.Layer, wanted map[int][]int) []serv
 		return m.served
 	}
 	if !l.Local() {
-		m.serve(c, m.nextServe(-1, len(l.Groups), wanted[-1]), slices.Concat(l.Groups...), l.Experts)
+		m.serve(c, m.nextServe(-1, 1, wanted[-1]), slices.Concat(l.Groups...), l.Experts)
 		return m.served
 	}
 	for g, devices := range l.Groups {
@@ -264,6 +264,7 @@ const (
 	pricedLast
 	pricedFloorSlots
 	pricedFloorRows
+	pricedFloorSum
 	pricedSum // and more, one for each sum of a team
 )
 

@@ -1,12 +1,15 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
 	"slices"
 
+	"moec/ir/cost"
 	"moec/ir/placement"
+	"moec/passes"
 )
 
 // option is a way to place a layer on one token group, as far as bounds tell
@@ -15,66 +18,217 @@ type option struct {
 	open    *opening
 	devices int
 	end     ending
-	bound   int64 // no placement of this kind has a lower score
+	bound   bounds // no placement of this kind has a lower score
 }
 
-// layerResult is what is known of the best placement of a layer by itself.
+// bounds are scores that nothing is below: if one device of a token group goes
+// on with what a layer leaves, and if several do.
+//
+// Sending a layer's result to one device may be cheaper than sending it to all.
+// But then the others have nothing to work on in the next layer until rows come
+// to them, which costs more than it saves; to prove that takes two bounds.
+type bounds struct{ one, many int64 }
+
+var noBound = bounds{never, never}
+
+func (b bounds) min(c bounds) bounds { return bounds{min(b.one, c.one), min(b.many, c.many)} }
+
+func (b bounds) max(c bounds) bounds { return bounds{max(b.one, c.one), max(b.many, c.many)} }
+
+func (b bounds) add(x int64) bounds { return bounds{min(b.one+x, never), min(b.many+x, never)} }
+
+// layerResult is what is known of the best placement of a layer by itself, on
+// any token groups of a number.
 type layerResult struct {
-	bound int64 // no placement on one token group has a lower score
+	bound bounds // no placement has a lower score
+	// alone is the same where only one device of the group has what the layer
+	// before left.
+	alone bounds
 	best  int64
 	layer placement.Layer // that has the best score
 	limit string          // what the bound stops at, if it is below the best
+}
+
+// improve takes over what is better of a layer.
+func (r *layerResult) improve(score int64, layer placement.Layer) {
+	if score < r.best {
+		r.best, r.layer = score, layer
+	}
+}
+
+// cannot notes that placements of a kind were not looked at.
+func (r *layerResult) cannot(b bounds, why string) {
+	if b.many < min(r.bound.many, r.best) {
+		r.limit = why
+	}
+	r.bound = r.bound.min(b)
+}
+
+// finish takes what was found for a bound of what was not looked at.
+func (r *layerResult) finish() *layerResult {
+	r.bound = r.bound.min(bounds{r.best, r.best})
+	if r.bound.many >= r.best {
+		r.limit = ""
+	}
+	return r
 }
 
 // bestLayer finds the best placement of a part on one token group, memory
 // aside, best first: options whose bound is lowest are worked out until the
 // next bound is no lower than what was found.
 func (m *model) bestLayer(i int) (*layerResult, error) {
-	c := m.parts[i]
-	opens, err := m.openings(i, 0)
-	if err != nil {
+	r := &layerResult{bound: noBound, alone: noBound, best: never}
+	var opens []opening
+	for n := 1; n <= m.devices; n++ {
+		list, err := m.openings(i, []int{n}, 0)
+		if err != nil {
+			return nil, err
+		}
+		opens = append(opens, list...)
+	}
+	if err := m.closeAll(i, opens, r); err != nil {
 		return nil, err
 	}
-	r := &layerResult{bound: never, best: never}
+	return r.finish(), nil
+}
+
+// closeAll looks for the best way to place the experts after any of the
+// openings.
+func (m *model) closeAll(i int, opens []opening, r *layerResult) error {
+	c := m.parts[i]
 	if c.experts == 0 {
-		for k := range opens {
-			if ps := m.follow(c, opens[k].script, &opens[k].layer); ps.score < r.best {
-				r.bound, r.best, r.layer = ps.score, ps.score, opens[k].layer
-			}
-		}
-		return r, nil
+		return m.closeDense(i, opens, r)
 	}
-	list := m.options(c, opens)
-	slices.SortStableFunc(list, func(a, b option) int { return int(min(1, max(-1, a.bound-b.bound))) })
+	f, w := m.floors(c, -1, 1), m.workOf(c, -1, 1)
+	list := m.options(f, w, opens)
+	slices.SortStableFunc(list, func(a, b option) int { return cmp.Compare(a.bound.one, b.bound.one) })
 	for k := range list {
 		o := &list[k]
-		if o.bound >= r.best {
-			break
+		least := o.bound
+		if o.bound.one < r.best {
+			seen, ok := m.refine(c, f, o, r)
+			if ok { // what was not looked at is no better than the best
+				least = least.max(seen.min(bounds{r.best, r.best}))
+			} else {
+				r.cannot(o.bound, fmt.Sprintf("%s on %d devices, %d of them with the tokens of %d groups", o.end, o.devices, o.open.tokens, len(o.open.layer.Groups)))
+			}
 		}
-		layer, score, ok := m.refine(c, o)
-		if score < r.best {
-			r.best, r.layer = score, layer
-		}
-		if !ok && o.bound < r.bound {
-			r.bound, r.limit = o.bound, fmt.Sprintf("%s on %d devices, %d of them with the tokens", o.end, o.devices, len(o.open.layer.Groups[0]))
+		late := m.lateBound(i, f, w, o)
+		r.alone = r.alone.min(least.add(m.delay(i, o.open)).max(late))
+	}
+	return nil
+}
+
+// lateBound bounds an option if only one device has the rows at first, and
+// copies everything but the experts: the others are late.
+func (m *model) lateBound(i int, f *floor, w *work, o *option) bounds {
+	if len(o.open.layer.Groups) > 1 || o.open.tokens < 2 || !o.open.layer.Attention[0].Copies(m.segments()) {
+		return bounds{}
+	}
+	waits := m.waits(i)
+	starts := m.starts(o.open, o.devices, f)
+	for k := range starts {
+		for d := 1; d < len(starts[k]); d++ {
+			starts[k][d] = max(starts[k][d], starts[k][0]+waits[k])
 		}
 	}
-	r.bound = min(r.bound, r.best)
-	return r, nil
+	return m.bound(f, o.end, o.devices, o.open, m.levels(starts, w, o.end))
+}
+
+// waits is, for each load, how long it takes until a layer's rows have come to
+// another device.
+func (m *model) waits(i int) []int64 {
+	rows := m.Outline.Import(m.parts[i].index)
+	list := make([]int64, len(m.loads))
+	for k := range m.loads {
+		bytes := rows.Bytes(m.loads[k].Bounds(1))
+		list[k] = m.pricer(k, -1, 1).Exchange("transfer", 0, []cost.Part{{Device: m.nearest(), Bytes: bytes}}, bytes).Total()
+	}
+	return list
+}
+
+// closeDense prices openings of a layer without experts. What it costs to leave
+// the result on one device is tried for each.
+func (m *model) closeDense(i int, opens []opening, r *layerResult) error {
+	c := m.parts[i]
+	for k := range opens {
+		o := &opens[k]
+		score := m.follow(c, o.script, &o.layer).score
+		r.improve(score, o.layer)
+		one := score
+		for _, d := range o.hosts[:o.tokens] {
+			s, err := m.leaving(i, o, d)
+			if err != nil {
+				return err
+			}
+			one = min(one, m.follow(c, s, &o.layer).score)
+		}
+		b := bounds{one, min(score, one+(score-one))}
+		r.bound = r.bound.min(b)
+		r.alone = r.alone.min(b.add(m.delay(i, o)))
+	}
+	return nil
+}
+
+// leaving is the script of an opening that leaves its result on one device of
+// its group.
+func (m *model) leaving(i int, o *opening, device int) (*script, error) {
+	p := m.blank(m.devices)
+	for k := range p.Layers {
+		p.Layers[k] = o.layer
+	}
+	for _, g := range o.layer.Groups {
+		p.Embed = append(p.Embed, even(g, m.segments()))
+	}
+	p.Head = p.Embed
+	var needs []passes.Need
+	for _, n := range m.Outline.AllNeeds(m.parts[i].index, m.around(i, p)) {
+		if n.Device == device || len(o.layer.Groups) > 1 {
+			needs = append(needs, n)
+		}
+	}
+	return m.script(m.parts[i], m.key(i, p, needs), m.around(i, p), needs)
+}
+
+// delay is, in the score, by how much longer an opening takes at least if only
+// one device has the rows: where several have parts of the attention, all but
+// one wait for rows to come.
+func (m *model) delay(i int, o *opening) int64 {
+	if len(o.layer.Groups) > 1 {
+		return 0
+	}
+	split := o.layer.Attention[0]
+	if len(split) < 2 || split.Copies(m.segments()) {
+		return 0
+	}
+	least, most := m.segments(), 0
+	for _, sh := range split {
+		least, most = min(least, sh.Hi-sh.Lo), max(most, sh.Hi-sh.Lo)
+	}
+	var sum int64
+	for k, wait := range m.waits(i) {
+		if most > least { // the device that has the rows may have more to do meanwhile
+			wait -= o.script.pre[k*m.devices] // all of it, at most
+		}
+		sum += max(0, wait) * m.loads[k].weight * int64(m.loads[k].samples)
+	}
+	return sum
 }
 
 // options bounds every way to hold the experts after every opening.
-func (m *model) options(c *part, opens []opening) []option {
-	f := m.floors(c, -1, 1)
-	w := m.workOf(c, -1, 1)
+func (m *model) options(f *floor, w *work, opens []opening) []option {
 	var list []option
 	for k := range opens {
 		o := &opens[k]
-		for n := 1; n <= m.devices; n++ {
+		most := m.devices // on one group, experts may be elsewhere; on several, hosts says where
+		if len(o.layer.Groups) > 1 {
+			most = len(o.hosts)
+		}
+		for n := 1; n <= most; n++ {
 			starts := m.starts(o, n, f)
 			for end := range endings {
-				if b := m.bound(f, end, n, len(o.layer.Groups[0]), m.levels(starts, w, end)); b < never {
-					list = append(list, option{o, n, end, b})
+				if n > 1 || end == whole { // on one device all endings are the same
+					list = append(list, option{o, n, end, m.bound(f, end, n, o, m.levels(starts, w, end))})
 				}
 			}
 		}
@@ -86,11 +240,10 @@ func (m *model) options(c *part, opens []opening) []option {
 // earliest, in ascending order: those of the token group, and others when the
 // rows have come to them.
 func (m *model) starts(o *opening, n int, f *floor) [][]int64 {
-	group := o.layer.Groups[0]
 	list := make([][]int64, len(m.loads))
 	for k := range m.loads {
 		var at []int64
-		for _, d := range group {
+		for _, d := range o.hosts {
 			at = append(at, o.script.pre[k*m.devices+d]+f.once[k])
 		}
 		slices.Sort(at)
@@ -173,36 +326,14 @@ func (m *model) levels(starts [][]int64, w *work, end ending) []int64 {
 	return list
 }
 
-// bound is the least score of an ending, if the work is done at those levels.
-// tokens is how many devices go on with the result.
-func (m *model) bound(f *floor, end ending, n, tokens int, times []int64) int64 {
-	after := make([]int64, len(m.loads))
-	for k := range m.loads {
-		switch {
-		case end == divided && n == 1, end == mixed && n == 1, end == repeated && n == 1:
-			return never // the same as whole
-		case end == divided && f.early:
-			after[k] = f.all[k] + f.last[n-1][k]
-		case end == divided && n >= tokens:
-			after[k] = f.sum[n-1][k] + f.all[k]
-		case end == divided:
-			after[k] = f.sum[n-1][k] + f.parts[k] + f.far[k]
-		case end == whole && n == 1 && tokens == 1:
-			after[k] = f.all[k]
-		case end == whole && n == 1:
-			after[k] = f.parts[k] + f.far[k]
-		case end == whole:
-			after[k] = f.parts[k] + f.last[n-1][k]
-		case end == repeated && tokens == 1:
-			after[k] = f.parts[k] + f.last[n-1][k]
-		case end == repeated:
-			after[k] = f.parts[k] + f.more[n-1][k]
-		case tokens > 1:
-			after[k] = f.sum[1][k] + f.parts[k] + f.far[k]
-		default:
-			after[k] = f.sum[1][k] + f.parts[k]
-		}
-	}
+// bound is the least score of an ending, if the work is done at those times.
+func (m *model) bound(f *floor, end ending, n int, o *opening, times []int64) bounds {
+	several := len(o.layer.Groups) > 1 // then several devices go on, of different groups
+	return bounds{m.ends(times, m.after(f, end, n, o.tokens, several)), m.ends(times, m.after(f, end, n, o.tokens, true))}
+}
+
+// ends is the score of times, and so much more for each load.
+func (m *model) ends(times, after []int64) int64 {
 	var sum int64
 	for k := range m.loads {
 		l := &m.loads[k]
@@ -213,23 +344,66 @@ func (m *model) bound(f *floor, end ending, n, tokens int, times []int64) int64 
 	return sum
 }
 
-// refine finds the best placement of an option. It reports false if it did not
-// look at all of them.
-func (m *model) refine(c *part, o *option) (placement.Layer, int64, bool) {
-	group := o.open.layer.Groups[0]
-	best, layer := int64(never), o.open.layer
-	look := func(experts []placement.Expert) int64 {
+// after is, for each load, what an ending on n devices takes at least once the
+// work on slots is done. tokens is how many devices are in token groups; many
+// says that several of them, if there are several, go on with the result.
+func (m *model) after(f *floor, end ending, n, tokens int, many bool) []int64 {
+	after := make([]int64, len(m.loads))
+	many = many && tokens > 1
+	for k := range m.loads {
+		last, sent := f.last[n-1][k], f.none[k]
+		if many {
+			sent = f.far[k]
+			if end == repeated {
+				last = f.more[n-1][k]
+			}
+		}
+		switch {
+		case end == divided && f.early:
+			after[k] = f.all[k] + last
+		case end == divided:
+			after[k] = f.sum[n-1][k] + min(f.all[k], f.parts[k]+sent)
+		case end == whole && n == 1:
+			after[k] = min(f.all[k], f.parts[k]+sent)
+			if tokens > 1 {
+				after[k] = f.parts[k] + sent
+			}
+		case end == mixed:
+			// Either one device gets all partial sums, in one go or several, or
+			// several devices get some and send theirs on.
+			one := f.sum[n-1][k]
+			if n > 2 {
+				one = min(one, 2*f.sum[1][k])
+			}
+			after[k] = f.parts[k] + min(one+sent, f.sum[1][k]+f.last[1][k])
+		default:
+			after[k] = f.parts[k] + last
+		}
+	}
+	return after
+}
+
+// refine looks for the best placement of an option. It returns the least that
+// it saw, and false if it did not look at all that may be better than what is
+// known.
+func (m *model) refine(c *part, f *floor, o *option, r *layerResult) (seen bounds, all bool) {
+	seen = noBound
+	look := func(experts []placement.Expert) {
 		l := o.open.layer
 		l.Experts = experts
-		ps := m.follow(c, o.open.script, &l)
-		if ps.score < best {
-			best, layer = ps.score, l
-			layer.Experts = slices.Clone(experts)
+		if len(l.Groups) > 1 && l.Local() {
+			return // bounded by itself
 		}
-		return ps.score
+		score := m.follow(c, o.open.script, &l).score
+		seen = seen.min(bounds{score - m.slack(l.Groups, 1), score - m.slack(l.Groups, 2)})
+		if score < r.best {
+			l.Experts = slices.Clone(experts)
+			r.improve(score, l)
+		}
 	}
-	if o.devices > len(group) {
-		return layer, never, false
+	defer func() { r.bound = r.bound.min(seen) }()
+	if o.devices > len(o.open.hosts) {
+		return seen, false
 	}
 	switch o.end {
 	case divided:
@@ -244,23 +418,58 @@ func (m *model) refine(c *part, o *option) (placement.Layer, int64, bool) {
 				}
 			}
 		}
-		return layer, best, true
+		return seen, true
 	case whole:
-		ok := m.partitions(c, o, look)
-		return layer, best, ok
+		all = m.partitions(c, f, o, r, look)
+		return seen, all
 	}
-	return layer, never, false
+	return seen, false
 }
 
-// alike numbers the devices of an opening's group: those with the same number
-// begin together.
+// slack is by how much the score that follow just worked out could be lower if
+// only so many devices of each token group went on with the result: others may
+// do without it if the next layer has nothing for them.
+func (m *model) slack(groups [][]int, wanted int) int64 {
+	var sum int64
+	for i := range m.served {
+		s := &m.served[i]
+		lists := s.teams[0].sums
+		if s.mode != combineAll {
+			lists = [][]int64{s.last}
+		}
+		for _, prices := range lists {
+			for k := range m.loads {
+				n := len(s.wanted)
+				own := prices[k*n : (k+1)*n]
+				least := int64(0)
+				for _, g := range groups {
+					var some []int64
+					for j, d := range s.wanted {
+						if slices.Contains(g, d) {
+							some = append(some, own[j])
+						}
+					}
+					slices.Sort(some)
+					if len(some) > 0 {
+						least = max(least, some[min(wanted, len(some))-1])
+					}
+				}
+				sum += (slices.Max(own) - least) * m.loads[k].weight * int64(m.loads[k].samples)
+			}
+		}
+	}
+	return sum
+}
+
+// alike numbers the hosts of an opening: those with the same number begin
+// together, and go on with the result or do not.
 func (m *model) alike(o *opening) []int {
-	group := o.layer.Groups[0]
+	group := o.hosts
 	kinds := make([]int, len(group))
 	for i, d := range group {
 		kinds[i] = i
 		for j, e := range group[:i] {
-			same := true
+			same := (i < o.tokens) == (j < o.tokens)
 			for k := range m.loads {
 				same = same && o.script.pre[k*m.devices+d] == o.script.pre[k*m.devices+e]
 			}
@@ -275,7 +484,7 @@ func (m *model) alike(o *opening) []int {
 
 // orders lists the orders of an opening's devices that are not alike.
 func (m *model) orders(o *opening) [][]int {
-	group, kinds := o.layer.Groups[0], m.alike(o)
+	group, kinds := o.hosts, m.alike(o)
 	var list [][]int
 	var extend func(order []int, used uint64)
 	extend = func(order []int, used uint64) {
@@ -296,44 +505,97 @@ func (m *model) orders(o *opening) [][]int {
 }
 
 // maxPartitions bounds the ways to deal out experts that are looked at.
-const maxPartitions = 40000
+const maxPartitions = 1 << 20
 
-// partitions looks at every way to deal whole experts out to that many devices
-// of an option; devices that begin together are alike.
-func (m *model) partitions(c *part, o *option, look func([]placement.Expert) int64) bool {
-	group, kinds := o.open.layer.Groups[0], m.alike(o.open)
-	if ways(c.experts, o.devices, kinds) > maxPartitions {
+// partitions looks at the ways to deal whole experts out to that many devices
+// of an option that may be better than what is known; devices that begin
+// together are alike.
+func (m *model) partitions(c *part, f *floor, o *option, r *layerResult, look func([]placement.Expert)) bool {
+	d := &dealer{model: m, c: c, o: o, r: r, look: look, kinds: m.alike(o.open), after: m.after(f, whole, o.devices, o.open.tokens, len(o.open.layer.Groups) > 1)}
+	if ways(c.experts, o.devices, d.kinds) > maxPartitions {
 		return false
 	}
-	homes := make([]placement.Expert, len(group))
-	for k, d := range group {
-		homes[k] = placement.Expert{{{Device: d, Lo: 0, Hi: m.segments()}}}
-	}
-	experts := make([]placement.Expert, c.experts)
-	var deal func(e int, used uint64)
-	deal = func(e int, used uint64) {
-		n := bits.OnesCount64(used)
-		if n > o.devices || c.experts-e < o.devices-n {
-			return
-		}
-		if e == c.experts {
-			look(experts)
-			return
-		}
-		var tried uint64 // kinds of which an unused device was tried
-		for k := range group {
-			if used&(1<<k) == 0 {
-				if tried&(1<<kinds[k]) != 0 {
-					continue
-				}
-				tried |= 1 << kinds[k]
+	for _, device := range o.open.hosts {
+		d.homes = append(d.homes, placement.Expert{{{Device: device, Lo: 0, Hi: m.segments()}}})
+		ready := make([]int64, m.width)
+		for k := range m.loads {
+			l := &m.loads[k]
+			for j := l.first; j < l.first+l.samples; j++ {
+				ready[j] = o.open.script.pre[k*m.devices+device] + f.once[k] + d.after[k]
 			}
-			experts[e] = homes[k]
-			deal(e+1, used|1<<k)
+		}
+		d.ends = append(d.ends, ready)
+	}
+	for e := range c.experts {
+		d.slots = append(d.slots, m.slotsOf(c, e, 0, 1, -1, 1))
+	}
+	d.experts = make([]placement.Expert, c.experts)
+	d.deal(0, 0)
+	return true
+}
+
+// dealer deals experts out to devices.
+type dealer struct {
+	*model
+	c       *part
+	o       *option
+	r       *layerResult
+	look    func([]placement.Expert)
+	kinds   []int
+	after   []int64
+	homes   []placement.Expert
+	slots   [][]int64 // of each expert, what it takes in each batch
+	ends    [][]int64 // of each host, when it would end with what it has so far
+	experts []placement.Expert
+}
+
+// deal deals out expert e and those after it.
+func (d *dealer) deal(e int, used uint64) {
+	n := bits.OnesCount64(used)
+	if n > d.o.devices || d.c.experts-e < d.o.devices-n || d.least(used) >= d.r.best {
+		return
+	}
+	if e == d.c.experts {
+		d.look(d.experts)
+		return
+	}
+	var tried uint64 // kinds of which an unused device was tried
+	for k := range d.homes {
+		if used&(1<<k) == 0 {
+			if tried&(1<<d.kinds[k]) != 0 {
+				continue
+			}
+			tried |= 1 << d.kinds[k]
+		}
+		d.experts[e] = d.homes[k]
+		for j, x := range d.slots[e] {
+			d.ends[k][j] += x
+		}
+		d.deal(e+1, used|1<<k)
+		for j, x := range d.slots[e] {
+			d.ends[k][j] -= x
 		}
 	}
-	deal(0, 0)
-	return true
+}
+
+// least is a score that no way to go on from here is below.
+func (d *dealer) least(used uint64) int64 {
+	var sum int64
+	for i := range d.loads {
+		l := &d.loads[i]
+		var s int64
+		for j := l.first; j < l.first+l.samples; j++ {
+			var last int64
+			for k, ends := range d.ends {
+				if used&(1<<k) != 0 {
+					last = max(last, ends[j])
+				}
+			}
+			s += last
+		}
+		sum += s * l.weight
+	}
+	return sum
 }
 
 // ways estimates how many ways there are to deal experts out: to different

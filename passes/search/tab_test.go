@@ -39,7 +39,7 @@ func TestTab(t *testing.T) {
 		}
 	}
 }
-func TestLayerBound(t *testing.T) {
+func TestExactTab(t *testing.T) {
 	for _, mach := range []string{"h200x4", "v100x4", "l40sx4"} {
 		set := map[string]string{}
 		if mach == "v100x4" {
@@ -49,18 +49,28 @@ func TestLayerBound(t *testing.T) {
 		stats := routing.Uniform(shapes(o))
 		mixed, _ := ParseWorkload("", 2048)
 		for _, w := range []Workload{Decode(1), Decode(8), Decode(64), Prefill(2048, 2048), mixed} {
+			t0 := time.Now()
 			m, err := newModel(&Problem{Outline: o, Machine: machineOf(t, mach), Stats: stats, Positions: 8 * 4096, Workload: w})
 			if err != nil {
 				t.Fatal(err)
 			}
-			t0 := time.Now()
-			for _, i := range []int{1, 5, 32} {
-				r, err := m.bestLayer(i)
-				if err != nil {
-					t.Fatal(err)
+			best := int64(never)
+			name := ""
+			for _, h := range m.hand() {
+				if h.Why == "" && h.priced.score < best {
+					best = h.priced.score
+					name = h.Name
 				}
-				fmt.Printf("%s %s layer %d: best %.4f bound %.4f  %v %s\n   G%v A%v X%v\n", mach, w.Name, i-1, float64(r.best)/scoreUnits/1e9, float64(r.bound)/scoreUnits/1e9, time.Since(t0), r.limit, r.layer.Groups, r.layer.Attention, r.layer.Experts)
 			}
+			r, err := m.exact(best)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := int64(0)
+			if r.best != nil {
+				got = r.best.score
+			}
+			fmt.Printf("%s %s: best %.4f bound %.4f gap %.4f%% hand %s %.4f  %v %v %s\n", mach, w.Name, float64(got)/scoreUnits/1e9, float64(r.bound)/scoreUnits/1e9, 100*float64(got-r.bound)/float64(r.bound+1), name, float64(best)/scoreUnits/1e9, time.Since(t0), m.counts, r.limit)
 		}
 	}
 }

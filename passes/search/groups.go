@@ -1,0 +1,261 @@
+package search
+
+import (
+	"fmt"
+	"slices"
+
+	"moec/ir"
+	"moec/ir/cost"
+	"moec/ir/placement"
+)
+
+// leastGroups is a score that no placement of a part has which divides the
+// tokens into that many groups, and the choices of devices for them.
+//
+// Each group works on its own tokens up to the experts; then either every group
+// has experts of its own, and the slowest group counts, or the rows of all
+// groups are gathered where the experts are.
+func (m *model) leastGroups(i, groups int) (int64, []groupChoice, error) {
+	nodes, err := m.alone(i)
+	if err != nil {
+		return 0, nil, err
+	}
+	c := m.parts[i]
+	least := int64(never)
+	var list []groupChoice
+	for _, sizes := range m.groupSizes(groups) {
+		before := make([][]int64, groups) // [group][load]
+		for g, n := range sizes {
+			before[g] = m.leastBefore(c, nodes, g, groups, n)
+		}
+		ch := groupChoice{sizes: sizes, local: never}
+		if c.experts == 0 {
+			ch.spread = m.slowest(before)
+		} else {
+			ch.spread = m.spreadBound(c, before, sizes)
+			if !m.together(groups) { // else one group on fewer devices is no worse
+				ch.local = m.localBound(c, before, sizes)
+			}
+		}
+		least = min(least, ch.spread, ch.local)
+		list = append(list, ch)
+	}
+	return least, list, nil
+}
+
+// groupChoice is how many devices token groups have, and what no placement on
+// them goes below: with experts for all tokens, and with experts of their own.
+type groupChoice struct {
+	sizes         []int
+	spread, local int64
+}
+
+// bestGroups finds the best placement of a part on several token groups, as
+// far as it may beat a score. Experts of their own are only bounded.
+func (m *model) bestGroups(i int, list []groupChoice, beat int64) (*layerResult, error) {
+	r := &layerResult{bound: noBound, alone: noBound, best: beat}
+	for _, ch := range list {
+		if ch.local < r.best {
+			r.cannot(bounds{ch.local, ch.local}, fmt.Sprintf("token groups of %v devices with experts of their own", ch.sizes))
+		}
+		if ch.spread < r.best {
+			if err := m.spread(i, ch, r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r.finish()
+	r.alone = r.bound
+	return r, nil
+}
+
+// together reports whether one group has all tokens in every load.
+func (m *model) together(groups int) bool {
+	for k := range m.loads {
+		if m.loads[k].Of(m.loads[k].Tokens, 0, groups) < m.loads[k].Tokens {
+			return false
+		}
+	}
+	return true
+}
+
+// maxOpenings bounds the ways to place a layer but for its experts that are
+// looked at for one choice of token groups.
+const maxOpenings = 400
+
+// spread looks at placements whose experts work on the rows of all groups.
+func (m *model) spread(i int, ch groupChoice, r *layerResult) error {
+	count, used := 1, 0
+	for _, n := range ch.sizes {
+		used += n
+		count = min(count*len(m.splits(upTo(n))), maxOpenings+1)
+	}
+	if m.summary(i).Dense > 1 {
+		count *= count
+	}
+	if m.devices > 8 || count > maxOpenings {
+		r.cannot(bounds{ch.spread, ch.spread}, fmt.Sprintf("token groups of %v devices", ch.sizes))
+		return nil
+	}
+	for others := range m.devices - used + 1 {
+		opens, err := m.openings(i, ch.sizes, others)
+		if err != nil {
+			return err
+		}
+		if err := m.closeAll(i, opens, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groupSizes lists how many devices so many token groups may have. Where there
+// are too many ways, every group is taken to have as many devices as if the
+// others had one each.
+func (m *model) groupSizes(groups int) [][]int {
+	if m.devices > 8 {
+		return [][]int{slices.Repeat([]int{m.devices - groups + 1}, groups)}
+	}
+	var list [][]int
+	var extend func(sizes []int, left int)
+	extend = func(sizes []int, left int) {
+		if len(sizes) == groups {
+			list = append(list, slices.Clone(sizes))
+			return
+		}
+		for n := 1; n <= left; n++ {
+			extend(append(sizes, n), left-n)
+		}
+	}
+	extend(nil, m.devices)
+	return list
+}
+
+// alone returns the kernels that one device runs before the experts.
+func (m *model) alone(i int) ([]*ir.Node, error) {
+	c := m.parts[i]
+	p := m.blank(m.devices)
+	all := []placement.Split{even([]int{0}, m.segments())}
+	l := placement.Layer{Groups: [][]int{{0}}, Attention: all, Dense: all, Experts: make([]placement.Expert, c.experts)}
+	for e := range l.Experts {
+		l.Experts[e] = placement.Expert{all[0]}
+	}
+	for k := range p.Layers {
+		p.Layers[k] = l
+	}
+	p.Embed, p.Head = all, all
+	placed, err := m.Outline.Place(c.index, p, nil)
+	if err != nil {
+		return nil, err
+	}
+	before, _ := around(placed.Nodes)
+	return before, nil
+}
+
+// leastBefore is, for each load, the least time until the tokens of a group are
+// ready for the experts on one of its devices: with everything whole, or
+// divided evenly and added up.
+func (m *model) leastBefore(c *part, nodes []*ir.Node, group, groups, devices int) []int64 {
+	list := make([]int64, len(m.loads))
+	if len(nodes) == 0 {
+		return list
+	}
+	sum := nodes[len(nodes)-1].Type
+	if c.experts > 0 {
+		sum = c.whole.Type
+	}
+	s := &serve{group: group, groups: groups}
+	var parts []cost.Part
+	for n := 1; n <= devices; n++ {
+		parts = append(parts, cost.Part{Device: n - 1, Bytes: 1})
+		exchange := m.exchange(pricedFloorSum, c, s, parts, []int{0}, sum)
+		for k := range m.loads {
+			p := m.pricer(k, group, groups)
+			var work, launches int64
+			for _, node := range nodes {
+				price := p.Node(node, nil)
+				work += price.Compute + price.Memory
+				launches += price.Launch
+			}
+			if n == 1 {
+				list[k] = work + launches
+			} else {
+				list[k] = min(list[k], work/int64(n)+launches+exchange[k])
+			}
+		}
+	}
+	return list
+}
+
+// slowest is the score of the group that is slowest in each load.
+func (m *model) slowest(before [][]int64) int64 {
+	var sum int64
+	for k := range m.loads {
+		var most int64
+		for _, b := range before {
+			most = max(most, b[k])
+		}
+		sum += most * m.loads[k].weight * int64(m.loads[k].samples)
+	}
+	return sum
+}
+
+// spreadBound bounds a part whose experts work on the rows of all groups.
+func (m *model) spreadBound(c *part, before [][]int64, sizes []int) int64 {
+	f, w := m.floors(c, -1, 1), m.workOf(c, -1, 1)
+	x := m.kernels(c.shape, 0, c.leaves).sets[0][0].Args[0].Type // [tokens, slots, features]
+	row := int64(x.Shape[2].N) * int64(x.DType.Bytes())
+	starts := make([][]int64, len(m.loads))
+	for k := range m.loads {
+		var ready int64
+		for _, b := range before {
+			ready = max(ready, b[k])
+		}
+		rows := x.Shape[0].Of(m.loads[k].Bounds(1))
+		p := m.pricer(k, -1, 1)
+		for g, n := range sizes {
+			far := int64(rows-m.loads[k].Of(rows, g, len(sizes))) * row
+			at := ready + p.Exchange("all_gather", 0, []cost.Part{{Device: m.nearest(), Bytes: far}}, 0).Link + f.once[k]
+			for range n {
+				starts[k] = append(starts[k], at)
+			}
+		}
+		slices.Sort(starts[k])
+		for len(starts[k]) < m.devices { // devices of no group get all rows
+			starts[k] = append(starts[k], starts[k][len(starts[k])-1])
+		}
+		starts[k] = starts[k][:m.devices]
+	}
+	return m.leastEnding(f, w, starts, 2, true)
+}
+
+// leastEnding is the least score over how the experts are held.
+func (m *model) leastEnding(f *floor, w *work, starts [][]int64, tokens int, many bool) int64 {
+	best := int64(never)
+	for n := 1; n <= len(starts[0]); n++ {
+		some := make([][]int64, len(starts))
+		for k := range starts {
+			some[k] = starts[k][:n]
+		}
+		for end := range endings {
+			if n > 1 || end == whole {
+				best = min(best, m.ends(m.levels(some, w, end), m.after(f, end, n, tokens, many)))
+			}
+		}
+	}
+	return best
+}
+
+// localBound bounds a part in which every group has experts of its own.
+func (m *model) localBound(c *part, before [][]int64, sizes []int) int64 {
+	var most int64
+	for g, n := range sizes {
+		f, w := m.floors(c, g, len(sizes)), m.workOf(c, g, len(sizes))
+		starts := make([][]int64, len(m.loads))
+		for k := range m.loads {
+			starts[k] = slices.Repeat([]int64{before[g][k] + f.once[k]}, n)
+		}
+		most = max(most, m.leastEnding(f, w, starts, min(2, n), false))
+	}
+	return most
+}
