@@ -20,10 +20,11 @@ var channelMutations = []Mutation{
 			return "", false
 		}
 		b, ok := pick(e, e.seen(s))
-		if ok {
-			s.Args[e.rng.IntN(len(s.Args))].Name = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		s.Args[e.rng.IntN(len(s.Args))].Name = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"a send sends nothing, or more", "V05", func(e *editor) (string, bool) {
 		s, ok := e.site(op("send"))
@@ -40,10 +41,11 @@ var channelMutations = []Mutation{
 		}
 		a := &s.Args[e.rng.IntN(len(s.Args))]
 		b, ok := pick(e, e.alike(s, a.Device, a.Name))
-		if ok {
-			a.Name = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		a.Name = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"a member reads another device", "V05", func(e *editor) (string, bool) {
 		s, ok := e.site(collective)
@@ -59,19 +61,21 @@ var channelMutations = []Mutation{
 	}},
 	{"a member exchanges operands", "V05", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return collective(s) && len(s.Args) > 1 && len(e.members(s)) > 1 })
-		if ok {
-			a, b, _ := two(e, pointers(s.Args))
-			*a, *b = *b, *a
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		a, b, _ := two(e, pointers(s.Args))
+		*a, *b = *b, *a
+		return fmt.Sprint(s), true
 	}},
 	{"a member lacks an operand", "V05", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return collective(s) && len(s.Args) > 1 })
-		if ok {
-			i := e.rng.IntN(len(s.Args))
-			s.Args = slices.Delete(s.Args, i, i+1)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		i := e.rng.IntN(len(s.Args))
+		s.Args = slices.Delete(s.Args, i, i+1)
+		return fmt.Sprint(s), true
 	}},
 	{"a member has other attributes", "V05", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return collective(s) && s.Op != "send" && len(s.Attrs) > 1 && len(e.members(s)) > 1 })
@@ -127,10 +131,11 @@ var channelMutations = []Mutation{
 		b, ok := pick(e, e.buffers(func(p place) bool {
 			return found && p.prog == s.prog && (p.block == nil || p.block == s.block) && p.Device != s.queue.Device && p.Type.Equal(mine.Type)
 		}))
-		if ok {
-			a.Device, a.Name = b.Device, b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		a.Device, a.Name = b.Device, b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"a collective is a copy", "V21", func(e *editor) (string, bool) {
 		s, ok := e.site(op("transfer", "all_reduce", "all_gather"))
@@ -152,10 +157,11 @@ var channelMutations = []Mutation{
 	}},
 	{"a member is alone on a channel", "V07", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return collective(s) && len(e.members(s)) > 1 })
-		if ok {
-			s.Attrs = s.Attrs.With("channel", 1<<20)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Attrs = s.Attrs.With("channel", 1<<20)
+		return fmt.Sprint(s), true
 	}},
 	{"a member is on another channel", "V07", func(e *editor) (string, bool) {
 		s, ok := e.site(collective)
@@ -163,10 +169,11 @@ var channelMutations = []Mutation{
 			return "", false
 		}
 		o, ok := e.site(func(o site) bool { return collective(o) && o.block == s.block && o.channel() != s.channel() })
-		if ok {
-			s.Attrs = s.Attrs.With("channel", o.channel())
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " as ", o), ok
+		s.Attrs = s.Attrs.With("channel", o.channel())
+		return fmt.Sprint(s, " as ", o), true
 	}},
 	{"two collectives have one number", "V07", func(e *editor) (string, bool) {
 		s, ok := e.site(collective)
@@ -194,18 +201,20 @@ var channelMutations = []Mutation{
 	}},
 	{"channel numbers are exchanged on one device", "V06", func(e *editor) (string, bool) {
 		a, b, ok := e.pair()
-		if ok {
-			x, y := a.channel(), b.channel()
-			a.Attrs, b.Attrs = a.Attrs.With("channel", y), b.Attrs.With("channel", x)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(a, " and ", b), ok
+		x, y := a.channel(), b.channel()
+		a.Attrs, b.Attrs = a.Attrs.With("channel", y), b.Attrs.With("channel", x)
+		return fmt.Sprint(a, " and ", b), true
 	}},
 	{"two collectives are exchanged on one device", "V06", func(e *editor) (string, bool) {
 		a, b, ok := e.pair()
-		if ok {
-			*a.Step, *b.Step = *b.Step, *a.Step
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(a, " and ", b), ok
+		*a.Step, *b.Step = *b.Step, *a.Step
+		return fmt.Sprint(a, " and ", b), true
 	}},
 	{"two collectives are exchanged on all devices", "V04", func(e *editor) (string, bool) {
 		a, b, ok := e.pair()

@@ -54,11 +54,12 @@ var flowMutations = []Mutation{
 	}},
 	{"neighbours are exchanged", "V04", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.index() > 0 })
-		if ok {
-			l, i := *s.list(), s.index()
-			l[i-1], l[i] = l[i], l[i-1]
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		l, i := *s.list(), s.index()
+		l[i-1], l[i] = l[i], l[i-1]
+		return fmt.Sprint(s), true
 	}},
 	{"a step is moved", "V04", func(e *editor) (string, bool) {
 		s, ok := e.site(nil)
@@ -80,10 +81,11 @@ var flowMutations = []Mutation{
 	}},
 	{"a queue is reversed", "V04", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.queue.Steps) > 1 })
-		if ok {
-			slices.Reverse(s.queue.Steps)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		slices.Reverse(s.queue.Steps)
+		return fmt.Sprint(s), true
 	}},
 	{"a result goes elsewhere", "V03", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Out != "" })
@@ -91,17 +93,19 @@ var flowMutations = []Mutation{
 			return "", false
 		}
 		b, ok := pick(e, e.alike(s, s.queue.Device, s.Out))
-		if ok {
-			s.Out = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		s.Out = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"a result is thrown away", "V03", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Out != "" })
-		if ok {
-			s.Out = ""
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Out = ""
+		return fmt.Sprint(s), true
 	}},
 	{"storing has a result", "V03", func(e *editor) (string, bool) {
 		s, ok := e.site(op("kv_append", "send"))
@@ -120,10 +124,11 @@ var flowMutations = []Mutation{
 		o, ok := e.site(func(o site) bool {
 			return o.queue == s.queue && o.inner < 0 && s.inner < 0 && o.Out != "" && o.at != s.at
 		})
-		if ok {
-			s.Out, o.Out = o.Out, s.Out
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " and ", o), ok
+		s.Out, o.Out = o.Out, s.Out
+		return fmt.Sprint(s, " and ", o), true
 	}},
 	{"tokens are not stored", "V03", func(e *editor) (string, bool) { return e.drop(op("kv_append")) }},
 	{"attention comes before the tokens are stored", "V04", func(e *editor) (string, bool) {
@@ -137,15 +142,16 @@ var flowMutations = []Mutation{
 	}},
 	{"a layer is left out", "V03", func(e *editor) (string, bool) {
 		r, ok := e.run(func(r *plan.Run) bool { return r.Layers.Len() > 1 })
-		if ok {
-			*some(e, &r.Layers.First, &r.Layers.Last) += 0
-			if e.rng.IntN(2) == 0 {
-				r.Layers.First++
-			} else {
-				r.Layers.Last--
-			}
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(r), ok
+		*some(e, &r.Layers.First, &r.Layers.Last) += 0
+		if e.rng.IntN(2) == 0 {
+			r.Layers.First++
+		} else {
+			r.Layers.Last--
+		}
+		return fmt.Sprint(r), true
 	}},
 	{"a layer is run twice", "V03", func(e *editor) (string, bool) {
 		prog := &e.Programs[0]
@@ -166,10 +172,11 @@ var flowMutations = []Mutation{
 	}},
 	{"two runs are exchanged", "V04", func(e *editor) (string, bool) {
 		a, b, ok := two(e, pointers(e.Programs[0].Runs))
-		if ok {
-			*a, *b = *b, *a
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(a, " and ", b), ok
+		*a, *b = *b, *a
+		return fmt.Sprint(a, " and ", b), true
 	}},
 	{"a run is split and its halves exchanged", Meaning, func(e *editor) (string, bool) {
 		prog := &e.Programs[0]
@@ -204,10 +211,11 @@ var flowMutations = []Mutation{
 	}},
 	{"an output is of another group", "V03", func(e *editor) (string, bool) {
 		o, ok := pick(e, pointers(e.Programs[0].Outputs))
-		if ok {
-			o.Group = some(e, o.Group+1, o.Group-1, 0)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(o), ok
+		o.Group = some(e, o.Group+1, o.Group-1, 0)
+		return fmt.Sprint(o), true
 	}},
 	{"an output is in another buffer", "V17", func(e *editor) (string, bool) {
 		o, ok := pick(e, pointers(e.Programs[0].Outputs))
@@ -220,10 +228,11 @@ var flowMutations = []Mutation{
 	}},
 	{"an output has another name", "V03", func(e *editor) (string, bool) {
 		o, ok := pick(e, pointers(e.Programs[0].Outputs))
-		if ok {
-			o.Name = some(e, "", "other", "logit")
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(o), ok
+		o.Name = some(e, "", "other", "logit")
+		return fmt.Sprint(o), true
 	}},
 	{"a body ends elsewhere", "V03", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.inner >= 0 && s.inner == len(s.queue.Steps[s.at].Body)-1 })
@@ -231,17 +240,19 @@ var flowMutations = []Mutation{
 			return "", false
 		}
 		b, ok := pick(e, e.alike(s, s.queue.Device, s.Out))
-		if ok {
-			s.Out = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		s.Out = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"a body is reversed", "V04", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Body) > 1 })
-		if ok {
-			slices.Reverse(s.Body)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		slices.Reverse(s.Body)
+		return fmt.Sprint(s), true
 	}},
 	{"a value is read before it is made", "V04", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.inner < 0 && !collective(s) && len(e.own(s)) > 0 })
@@ -255,10 +266,11 @@ var flowMutations = []Mutation{
 		a, _ := pick(e, s.refs(plan.BufferRef))
 		list := slices.DeleteFunc(e.alike(s, a.Device, a.Name), func(p place) bool { return !slices.Contains(later, p.Name) })
 		b, ok := pick(e, list)
-		if ok {
-			a.Name = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		a.Name = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"a step becomes a copy", Meaning, func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Out != "" && !collective(s) && len(s.refs(plan.BufferRef)) > 0 })

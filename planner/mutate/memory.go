@@ -12,17 +12,19 @@ const unit = 256
 var memoryMutations = []Mutation{
 	{"a buffer is not aligned", "V11", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(nil))
-		if ok {
-			b.Offset += some(e, int64(1), 2, 16, 128, -4, -128)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b), ok
+		b.Offset += some(e, int64(1), 2, 16, 128, -4, -128)
+		return fmt.Sprint(b), true
 	}},
 	{"a buffer is outside the arena", "V11", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(nil))
-		if ok {
-			b.Offset = some(e, -unit, e.Memory[b.Device].Total, e.Memory[b.Device].Total-b.Bytes+unit, math.MaxInt64&^(unit-1), 1<<62)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b), ok
+		b.Offset = some(e, -unit, e.Memory[b.Device].Total, e.Memory[b.Device].Total-b.Bytes+unit, math.MaxInt64&^(unit-1), 1<<62)
+		return fmt.Sprint(b), true
 	}},
 	{"a buffer is over a resident", "V11", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(nil))
@@ -35,10 +37,11 @@ var memoryMutations = []Mutation{
 	}},
 	{"a buffer is moved by a little", "V10", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(nil))
-		if ok {
-			b.Offset += unit * some(e, int64(-4), -2, -1, 1, 2, 4)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b), ok
+		b.Offset += unit * some(e, int64(-4), -2, -1, 1, 2, 4)
+		return fmt.Sprint(b), true
 	}},
 	{"a buffer is over another", "V10", func(e *editor) (string, bool) {
 		s, ok := e.site(nil)
@@ -46,10 +49,11 @@ var memoryMutations = []Mutation{
 			return "", false
 		}
 		a, b, ok := two(e, e.seen(s))
-		if ok {
-			a.Offset = b.Offset
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(a, " over ", b), ok
+		a.Offset = b.Offset
+		return fmt.Sprint(a, " over ", b), true
 	}},
 	{"a value lies where one is that is read later", "V10", func(e *editor) (string, bool) { return e.shorten() }},
 	{"a carried value lies in a block's memory", "V10", func(e *editor) (string, bool) {
@@ -66,10 +70,11 @@ var memoryMutations = []Mutation{
 			return "", false
 		}
 		a, b, ok := two(e, e.seen(s))
-		if ok {
-			a.Offset, b.Offset = b.Offset, a.Offset
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(a, " and ", b), ok
+		a.Offset, b.Offset = b.Offset, a.Offset
+		return fmt.Sprint(a, " and ", b), true
 	}},
 	{"a result lies over its operand", "V22", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Out != "" && len(e.own(s)) > 0 })
@@ -109,10 +114,11 @@ var memoryMutations = []Mutation{
 	}},
 	{"two residents exchange places", "V11", func(e *editor) (string, bool) {
 		a, b, ok := two(e, pointers(e.Weights))
-		if ok {
-			a.Offset, b.Offset = b.Offset, a.Offset
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(a.Name, " and ", b.Name), ok
+		a.Offset, b.Offset = b.Offset, a.Offset
+		return fmt.Sprint(a.Name, " and ", b.Name), true
 	}},
 	{"a resident has another's place", "V11", func(e *editor) (string, bool) {
 		a, b := e.resident(), e.resident()
@@ -167,10 +173,11 @@ var memoryMutations = []Mutation{
 	}},
 	{"a buffer has other bytes", "V28", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(nil))
-		if ok {
-			b.Bytes += some(e, int64(1), -1, unit, -unit, -b.Bytes, -2*b.Bytes, 1<<40)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b), ok
+		b.Bytes += some(e, int64(1), -1, unit, -unit, -b.Bytes, -2*b.Bytes, 1<<40)
+		return fmt.Sprint(b), true
 	}},
 	{"an account has the bytes of another", "V28", func(e *editor) (string, bool) {
 		m := &e.Memory[e.rng.IntN(len(e.Memory))]

@@ -1,47 +1,42 @@
 package mutate_test
 
 import (
-	"math/rand/v2"
-	"os"
+	"flag"
 	"testing"
 
-	"moec/compiler"
-	"moec/dsl"
-	"moec/ir"
-	"moec/ir/placement"
-	"moec/passes"
 	"moec/planner/mutate"
 	"moec/planner/plan"
 )
 
-func tiny(t testing.TB, strategy string, devices int) *compiler.Result {
-	src, err := os.ReadFile("../../examples/mixtral.moe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := compiler.Options{Env: dsl.Env{Set: map[string]string{"layers": "3", "hidden": "24", "heads": "6", "kv_heads": "3", "head_dim": "4", "ffn": "20", "experts": "5", "vocab": "37"}},
-		Limits: plan.Limits{Tokens: 16, Rows: 16, Sequences: 4, Context: 32, Page: 8}}
-	o.Place = func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, strategy, devices) }
-	r, err := compiler.Compile("mixtral.moe", src, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
+var count = flag.Int("mutants", 2000, "mutants that tests make")
 
 func TestScratch(t *testing.T) {
-	_ = rand.New
-	for _, c := range []struct {
-		s string
-		n int
-	}{{"tp", 2}, {"ep", 3}, {"pp", 2}, {"adp", 2}} {
-		p := tiny(t, c.s, c.n).Plan
-		s := mutate.Run(p, 1, 3000, []mutate.Oracle{{Name: "verify", Check: plan.Verify}})
-		for _, r := range s.Rows {
-			t.Logf("%s %-60s %s applied %d verifier %d survived %d %v", c.s, r.Mutation.Name, r.Mutation.Rule, r.Applied, r.Verifier, r.Survived, r.Rules)
+	list := subjects(t, 24)
+	total := mutate.Score{}
+	for i, s := range list {
+		t.Logf("%s: %d devices", s.name, len(s.plan.Memory))
+		sc := mutate.Run(s.plan, uint64(i), *count/len(list), []mutate.Oracle{{Name: "verify", Check: plan.Verify}, s.match(), s.judge()})
+		if i == 0 {
+			total = sc
+			continue
 		}
-		for _, e := range s.Escapes {
-			t.Errorf("%v", e)
+		for j, r := range sc.Rows {
+			x := &total.Rows[j]
+			x.Applied += r.Applied
+			x.Verifier += r.Verifier
+			x.Others += r.Others
+			x.Equal += r.Equal
+			x.Escaped += r.Escaped
+			for k, v := range r.Rules {
+				x.Rules[k] += v
+			}
 		}
+		total.Escapes = append(total.Escapes, sc.Escapes...)
+	}
+	for _, r := range total.Rows {
+		t.Logf("%-60s %s applied %d verifier %d others %d equal %d escaped %d %v", r.Mutation.Name, r.Mutation.Rule, r.Applied, r.Verifier, r.Others, r.Equal, r.Escaped, r.Rules)
+	}
+	for _, e := range total.Escapes {
+		t.Logf("ESC %s: %v", e.What, e.Err)
 	}
 }

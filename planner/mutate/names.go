@@ -62,10 +62,11 @@ var nameMutations = []Mutation{
 	}},
 	{"an attribute is no number", "V27", func(e *editor) (string, bool) {
 		s, i, ok := e.attr(func(v any) bool { _, real := v.(float64); return real })
-		if ok {
-			s.Attrs[i].Value = some(e, math.NaN(), math.Inf(1), math.Inf(-1))
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " ", i), ok
+		s.Attrs[i].Value = some(e, math.NaN(), math.Inf(1), math.Inf(-1))
+		return fmt.Sprint(s, " ", i), true
 	}},
 
 	{"a buffer is renamed", "V01", func(e *editor) (string, bool) {
@@ -107,10 +108,11 @@ var nameMutations = []Mutation{
 	}},
 	{"a result goes nowhere that exists", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Out != "" })
-		if ok {
-			s.Out += "0000"
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Out += "0000"
+		return fmt.Sprint(s), true
 	}},
 	{"an op that no plan has", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(nil)
@@ -123,17 +125,19 @@ var nameMutations = []Mutation{
 	}},
 	{"a collective has no channel", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(collective)
-		if ok {
-			s.Attrs = s.Attrs.Without("channel")
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Attrs = s.Attrs.Without("channel")
+		return fmt.Sprint(s), true
 	}},
 	{"a number is out of range", "V01", func(e *editor) (string, bool) {
 		s, i, ok := e.attr(func(v any) bool { _, is := v.(int); return is })
-		if ok {
-			s.Attrs[i].Value = some(e, -1, -1<<40, 1<<40, math.MaxInt)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " ", i), ok
+		s.Attrs[i].Value = some(e, -1, -1<<40, 1<<40, math.MaxInt)
+		return fmt.Sprint(s, " ", i), true
 	}},
 	{"a run is of another block", "V01", func(e *editor) (string, bool) {
 		prog := &e.Programs[0]
@@ -215,17 +219,19 @@ var nameMutations = []Mutation{
 	}},
 	{"a fused step loses its body", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(op("fused"))
-		if ok {
-			s.Body = nil
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Body = nil
+		return fmt.Sprint(s), true
 	}},
 	{"a plain step gets a body", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.inner < 0 && len(s.Body) == 0 })
-		if ok {
-			s.Body = []plan.Step{cloneStep(*s.Step)}
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Body = []plan.Step{cloneStep(*s.Step)}
+		return fmt.Sprint(s), true
 	}},
 	{"a kernel for a step that does not exist", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(nil)

@@ -108,11 +108,12 @@ var shardMutations = []Mutation{
 	}},
 	{"two parts are exchanged", "V13", func(e *editor) (string, bool) {
 		w, ok := e.joined()
-		if ok {
-			a, b, _ := two(e, pointers(w.Parts))
-			*a, *b = *b, *a
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(w), ok
+		a, b, _ := two(e, pointers(w.Parts))
+		*a, *b = *b, *a
+		return fmt.Sprint(w), true
 	}},
 	{"a part is lost", "V13", func(e *editor) (string, bool) {
 		w, ok := e.joined()
@@ -216,11 +217,12 @@ var shardMutations = []Mutation{
 
 	{"a device keeps another expert", "V14", func(e *editor) (string, bool) {
 		w, p, ok := e.expertPart()
-		if ok {
-			i := e.rng.IntN(len(p.Experts))
-			p.Experts[i] = some(e, p.Experts[i]+1, p.Experts[i]-1, -1, p.Shape[0], e.rng.IntN(p.Shape[0]))
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(w, p), ok
+		i := e.rng.IntN(len(p.Experts))
+		p.Experts[i] = some(e, p.Experts[i]+1, p.Experts[i]-1, -1, p.Shape[0], e.rng.IntN(p.Shape[0]))
+		return fmt.Sprint(w, p), true
 	}},
 	{"experts of a weight are exchanged", "V14", func(e *editor) (string, bool) {
 		w, p, ok := e.expertPart()
@@ -300,18 +302,20 @@ var shardMutations = []Mutation{
 			return "", false
 		}
 		o, ok := pick(e, e.twins(s))
-		if ok {
-			x, y := s.Attrs.Ints("experts"), o.Attrs.Ints("experts")
-			s.Attrs, o.Attrs = s.Attrs.With("experts", y), o.Attrs.With("experts", x)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " and ", o), ok
+		x, y := s.Attrs.Ints("experts"), o.Attrs.Ints("experts")
+		s.Attrs, o.Attrs = s.Attrs.With("experts", y), o.Attrs.With("experts", x)
+		return fmt.Sprint(s, " and ", o), true
 	}},
 	{"a layer has other experts", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Attrs.Has("total") })
-		if ok {
-			s.Attrs = s.Attrs.With("total", max(0, e.near(s.Attrs.Int("total", 0))))
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Attrs = s.Attrs.With("total", max(0, e.near(s.Attrs.Int("total", 0))))
+		return fmt.Sprint(s), true
 	}},
 	{"an expert serves another turn", "V14", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Attrs.Ints("experts")) > 0 })

@@ -70,31 +70,33 @@ var sumMutations = []Mutation{
 	}},
 	{"a part begins at another leaf", "V15", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Attrs.Has("leaf") })
-		if ok {
-			s.Attrs = s.Attrs.With("leaf", max(0, e.near(s.Attrs.Int("leaf", 0))))
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Attrs = s.Attrs.With("leaf", max(0, e.near(s.Attrs.Int("leaf", 0))))
+		return fmt.Sprint(s), true
 	}},
 	{"a part is of a sum of other leaves", "V15", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return s.Attrs.Has("leaf") })
-		if ok {
-			s.Attrs = s.Attrs.With("leaves", max(0, e.near(s.Attrs.Int("leaves", 0))))
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Attrs = s.Attrs.With("leaves", max(0, e.near(s.Attrs.Int("leaves", 0))))
+		return fmt.Sprint(s), true
 	}},
 	{"a segment ends elsewhere", "V25", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Attrs.Ints("bounds")) > 2 })
 		if !ok {
 			return "", false
 		}
-		return fmt.Sprint(s), shiftBound(e, []site{s})
+		return fmt.Sprint(s), shiftBound(e, s, []site{s})
 	}},
 	{"a segment ends elsewhere on every device", "V25", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Attrs.Ints("bounds")) > 2 })
 		if !ok {
 			return "", false
 		}
-		return fmt.Sprint(s), shiftBound(e, e.twins(s))
+		return fmt.Sprint(s), shiftBound(e, s, e.twins(s))
 	}},
 	{"two segments are one", "V25", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Attrs.Ints("bounds")) > 2 })
@@ -258,9 +260,9 @@ func (e *editor) twins(s site) []site {
 	})
 }
 
-// shiftBound moves an inner bound of contractions by one.
-func shiftBound(e *editor, list []site) bool {
-	i, by := 1+e.rng.IntN(len(list[0].Attrs.Ints("bounds"))-2), some(e, -1, 1)
+// shiftBound moves an inner bound of s by one, in all steps of a list.
+func shiftBound(e *editor, s site, list []site) bool {
+	i, by := 1+e.rng.IntN(len(s.Attrs.Ints("bounds"))-2), some(e, -1, 1)
 	for _, s := range list {
 		if b := slices.Clone(s.Attrs.Ints("bounds")); i < len(b)-1 {
 			b[i] += by

@@ -13,17 +13,19 @@ import (
 var typeMutations = []Mutation{
 	{"a buffer is of another element type", "V17", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(nil))
-		if ok {
-			b.Type.DType = some(e, tensor.F32, tensor.BF16, tensor.F16, tensor.I32)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b, " ", b.Type), ok
+		b.Type.DType = some(e, tensor.F32, tensor.BF16, tensor.F16, tensor.I32)
+		return fmt.Sprint(b, " ", b.Type), true
 	}},
 	{"a buffer is of another element type and large enough", "V17", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(func(p place) bool { return p.Type.DType.Bytes() == 2 }))
-		if ok {
-			b.Type.DType = tensor.BF16 + tensor.F16 - b.Type.DType
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b, " ", b.Type), ok
+		b.Type.DType = tensor.BF16 + tensor.F16 - b.Type.DType
+		return fmt.Sprint(b, " ", b.Type), true
 	}},
 	{"a buffer has other extents", "V17", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(func(p place) bool { return len(p.Type.Shape) > 0 }))
@@ -41,11 +43,12 @@ var typeMutations = []Mutation{
 	}},
 	{"a buffer's extents are exchanged", "V17", func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(func(p place) bool { return len(p.Type.Shape) > 1 }))
-		if ok {
-			x, y, _ := two(e, pointers(b.Type.Shape))
-			*x, *y = *y, *x
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(b, " ", b.Type), ok
+		x, y, _ := two(e, pointers(b.Type.Shape))
+		*x, *y = *y, *x
+		return fmt.Sprint(b, " ", b.Type), true
 	}},
 	{"an operand is read under other extents", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.refs(plan.BufferRef)) > 0 })
@@ -82,48 +85,54 @@ var typeMutations = []Mutation{
 		}
 		a, _ := pick(e, s.refs(plan.BufferRef))
 		b, ok := pick(e, e.seen(s))
-		if ok {
-			a.Name, a.Type = b.Name, tensor.Type{}
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		a.Name, a.Type = b.Name, tensor.Type{}
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"an operand is missing", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Args) > 0 && !collective(s) })
-		if ok {
-			i := e.rng.IntN(len(s.Args))
-			s.Args = slices.Delete(s.Args, i, i+1)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		i := e.rng.IntN(len(s.Args))
+		s.Args = slices.Delete(s.Args, i, i+1)
+		return fmt.Sprint(s), true
 	}},
 	{"an operand too many", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Args) > 0 && !collective(s) })
-		if ok {
-			a, _ := pick(e, s.Args)
-			s.Args = append(s.Args, a)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		a, _ := pick(e, s.Args)
+		s.Args = append(s.Args, a)
+		return fmt.Sprint(s), true
 	}},
 	{"operands are exchanged", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Args) > 1 && !collective(s) })
-		if ok {
-			a, b, _ := two(e, pointers(s.Args))
-			*a, *b = *b, *a
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		a, b, _ := two(e, pointers(s.Args))
+		*a, *b = *b, *a
+		return fmt.Sprint(s), true
 	}},
 	{"a rounding is to another type", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(op("round"))
-		if ok {
-			s.Attrs = s.Attrs.With("dtype", some(e, tensor.F32, tensor.F16, tensor.BF16, tensor.I32))
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		s.Attrs = s.Attrs.With("dtype", some(e, tensor.F32, tensor.F16, tensor.BF16, tensor.I32))
+		return fmt.Sprint(s), true
 	}},
 	{"a rounding is left out", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(op("round"))
-		if ok {
-			*s.Step = plan.Step{Op: "copy", Out: s.Out, Args: s.Args}
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		*s.Step = plan.Step{Op: "copy", Out: s.Out, Args: s.Args}
+		return fmt.Sprint(s), true
 	}},
 	{"a value is rounded to half and called bf16", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(op("round"))
@@ -154,10 +163,11 @@ var typeMutations = []Mutation{
 		b, ok := pick(e, e.buffers(func(p place) bool {
 			return p.prog == s.prog && p.block == nil && p.Device == a.Device && p.Type.DType == tensor.I32 && p.Name != a.Name
 		}))
-		if ok {
-			a.Name = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		a.Name = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"two input buffers exchange names", "V17", func(e *editor) (string, bool) {
 		a, b, ok := two(e, e.buffers(func(p place) bool { return p.block == nil && p.Type.DType == tensor.I32 }))
@@ -217,11 +227,12 @@ var typeMutations = []Mutation{
 	}},
 	{"a body reads what is no operand", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Body) > 0 && len(s.Args) > 1 })
-		if ok {
-			i := e.rng.IntN(len(s.Args))
-			s.Args = slices.Delete(s.Args, i, i+1)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s), ok
+		i := e.rng.IntN(len(s.Args))
+		s.Args = slices.Delete(s.Args, i, i+1)
+		return fmt.Sprint(s), true
 	}},
 	{"a cache has other sizes", "V17", func(e *editor) (string, bool) {
 		c, ok := pick(e, pointers(e.Caches))
@@ -246,31 +257,35 @@ var typeMutations = []Mutation{
 	}},
 	{"a cache has other heads", "V17", func(e *editor) (string, bool) {
 		c, ok := pick(e, pointers(e.Caches))
-		if ok {
-			c.First = e.near(c.First)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprintf("%+v", *c), ok
+		c.First = e.near(c.First)
+		return fmt.Sprintf("%+v", *c), true
 	}},
 	{"a cache holds another type", "V17", func(e *editor) (string, bool) {
 		c, ok := pick(e, pointers(e.Caches))
-		if ok {
-			c.DType = some(e, tensor.F32, tensor.BF16, tensor.F16, tensor.I32)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprintf("%+v", *c), ok
+		c.DType = some(e, tensor.F32, tensor.BF16, tensor.F16, tensor.I32)
+		return fmt.Sprintf("%+v", *c), true
 	}},
 	{"a cache is of another group", "V17", func(e *editor) (string, bool) {
 		c, ok := pick(e, pointers(e.Caches))
-		if ok {
-			c.Group = e.near(c.Group)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprintf("%+v", *c), ok
+		c.Group = e.near(c.Group)
+		return fmt.Sprintf("%+v", *c), true
 	}},
 	{"a cache keeps fewer positions", "V17", func(e *editor) (string, bool) {
 		c, ok := pick(e, pointers(e.Caches))
-		if ok {
-			c.Window = some(e, 1, c.Window-1, c.Window/2, -1)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprintf("%+v", *c), ok
+		c.Window = some(e, 1, c.Window-1, c.Window/2, -1)
+		return fmt.Sprintf("%+v", *c), true
 	}},
 	{"a step uses another cache", "V17", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.refs(plan.CacheRef)) > 0 })
@@ -283,10 +298,11 @@ var typeMutations = []Mutation{
 	}},
 	{"logits are of another shape", "V17", func(e *editor) (string, bool) {
 		o, ok := pick(e, pointers(e.Programs[0].Outputs))
-		if ok {
-			e.damage(&o.Type)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(o), ok
+		e.damage(&o.Type)
+		return fmt.Sprint(o), true
 	}},
 	{"the vocabulary is another", "V17", func(e *editor) (string, bool) {
 		e.Model.Vocab = e.near(e.Model.Vocab)

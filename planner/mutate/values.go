@@ -17,10 +17,11 @@ var valueMutations = []Mutation{
 		}
 		a, _ := pick(e, s.refs(plan.BufferRef))
 		b, ok := pick(e, e.alike(s, a.Device, a.Name))
-		if ok {
-			a.Name = b.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", b), ok
+		a.Name = b.Name
+		return fmt.Sprint(s, ": ", b), true
 	}},
 	{"an operand is another value on every device", Meaning, func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return !collective(s) && s.inner < 0 && len(s.refs(plan.BufferRef)) > 0 })
@@ -75,10 +76,11 @@ var valueMutations = []Mutation{
 	}},
 	{"a number is another", Meaning, func(e *editor) (string, bool) {
 		s, i, ok := e.attr(func(v any) bool { _, real := v.(float64); return real })
-		if ok {
-			s.Attrs[i].Value = e.other(s.Attrs[i].Value)
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " ", i), ok
+		s.Attrs[i].Value = e.other(s.Attrs[i].Value)
+		return fmt.Sprint(s, " ", i), true
 	}},
 	{"an attribute is another", Meaning, func(e *editor) (string, bool) {
 		s, i, ok := e.attr(func(any) bool { return true })
@@ -186,10 +188,11 @@ var valueMutations = []Mutation{
 		}
 		a := s.refs(plan.WeightRef)[0]
 		w, ok := pick(e, e.sameShape(s.queue.Device, a.Name))
-		if ok {
-			a.Name = w.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, ": ", w.Name), ok
+		a.Name = w.Name
+		return fmt.Sprint(s, ": ", w.Name), true
 	}},
 	{"two steps exchange their weights", Meaning, func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.refs(plan.WeightRef)) > 0 })
@@ -202,11 +205,12 @@ var valueMutations = []Mutation{
 			r := o.refs(plan.WeightRef)
 			return o.queue == s.queue && len(r) > 0 && slices.ContainsFunc(names, func(w plan.Weight) bool { return w.Name == r[0].Name })
 		})
-		if ok {
-			b := o.refs(plan.WeightRef)[0]
-			a.Name, b.Name = b.Name, a.Name
+		if !ok {
+			return "", false
 		}
-		return fmt.Sprint(s, " and ", o), ok
+		b := o.refs(plan.WeightRef)[0]
+		a.Name, b.Name = b.Name, a.Name
+		return fmt.Sprint(s, " and ", o), true
 	}},
 	{"a buffer is renamed everywhere", Meaning, func(e *editor) (string, bool) {
 		b, ok := pick(e, e.buffers(func(p place) bool { return p.block != nil }))

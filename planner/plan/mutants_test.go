@@ -130,7 +130,7 @@ func (e *edit) over(block string, device int, op string, n int, other string) {
 const body = "layer0" // the block of the folded layers
 
 // mutants has a row for each mutant, by rule.
-var mutants = slices.Concat(formMutants, memoryMutants, channelMutants, flowMutants, typeMutants, shardMutants, sumMutants)
+var mutants = slices.Concat(formMutants, memoryMutants, pageMutants, channelMutants, flowMutants, typeMutants, shardMutants, orderMutants, sumMutants)
 
 var formMutants = []mutant{
 	{"V24", "tensor", "the machine has one device", func(e *edit) { e.Machine.Devices = 1 }},
@@ -281,16 +281,21 @@ var memoryMutants = []mutant{
 		}
 	}},
 	{"V20", "one", "experts get one slot a token", func(e *edit) { e.buffer(body, 0, e.step(body, 0, "dispatch", 0).Out).Bytes /= 2 }},
-	{"V20", "one", "too few pages for a sequence", func(e *edit) { e.Limits.Context = 4096 }},
+	{"V23", "one", "too few pages for a sequence", func(e *edit) { e.Limits.Context = 4096 }},
+}
+
+var pageMutants = []mutant{
+	{"V23", "one", "page tables of 2^31 entries", func(e *edit) { e.Limits.Sequences = 1 << 29 }},
+	{"V23", "one", "caches of 2^31 positions", func(e *edit) { e.Limits.Pages = 1 << 29 }},
 }
 
 var channelMutants = []mutant{
-	{"V05", "pipeline", "a send is dropped", func(e *edit) { e.drop("layer2", 0, "send", 0) }},
+	{"V21", "pipeline", "a send is dropped", func(e *edit) { e.drop("layer2", 0, "send", 0) }},
 	{"V05", "pipeline", "a send sends something else", func(e *edit) { e.step("layer2", 0, "send", 0).Args[0].Name = "tokens" }},
 	{"V05", "pipeline", "a send of nothing", func(e *edit) { e.step("layer2", 0, "send", 0).Args = nil }},
 	{"V05", "pipeline", "nobody receives", func(e *edit) { e.drop("layer2", 1, "transfer", 0) }},
-	{"V05", "pipeline", "a value is read without a transfer", func(e *edit) { e.step("layer2", 1, "rms_norm", 0).Args[0] = e.step("layer2", 1, "transfer", 0).Args[0] }},
-	{"V05", "tensor", "a contributor takes no part", func(e *edit) { e.drop(body, 1, "all_reduce", 0) }},
+	{"V21", "pipeline", "a value is read without a transfer", func(e *edit) { e.step("layer2", 1, "rms_norm", 0).Args[0] = e.step("layer2", 1, "transfer", 0).Args[0] }},
+	{"V21", "tensor", "a contributor takes no part", func(e *edit) { e.drop(body, 1, "all_reduce", 0) }},
 	{"V05", "tensor", "a member has its operands exchanged", func(e *edit) { slices.Reverse(e.step(body, 1, "all_reduce", 0).Args) }},
 	{"V05", "tensor", "a member reads another value", func(e *edit) { e.step(body, 1, "all_reduce", 0).Args[1].Name = e.step(body, 1, "rms_norm", 0).Out }},
 	{"V05", "tensor", "a member sums other leaves", func(e *edit) { e.set(body, 1, "all_reduce", 0, "spans", [][]int{{0, 1}, {1, 4}}) }},
@@ -304,6 +309,11 @@ var channelMutants = []mutant{
 	}},
 	{"V05", "tensor", "a collective reads a weight", func(e *edit) {
 		e.all("end", "all_gather", 0, func(s *plan.Step) { s.Args[0] = plan.Ref{Kind: plan.WeightRef, Name: "head", Device: 0} })
+	}},
+
+	{"V21", "tensor", "a sum is a copy of another device's part", func(e *edit) {
+		s := e.step(body, 0, "all_reduce", 0)
+		*s = plan.Step{Op: "copy", Out: s.Out, Args: s.Args[1:2]}
 	}},
 
 	{"V07", "tensor", "a member twice", func(e *edit) {
@@ -348,6 +358,14 @@ var channelMutants = []mutant{
 	{"V09", "groups", "gathered rows over a shard", func(e *edit) {
 		s := e.step(body, 1, "all_gather", 0)
 		e.over(body, 1, "all_gather", 0, s.Args[1].Name)
+	}},
+
+	{"V09", "pipeline", "a value is overwritten that another device reads without a transfer", func(e *edit) {
+		e.step("layer2", 1, "rms_norm", 0).Args[0] = e.step("layer2", 1, "transfer", 0).Args[0]
+	}},
+	{"V09", "tensor", "a part is made while the other device reads it", func(e *edit) {
+		e.drop(body, 1, "all_reduce", 0)
+		e.step(body, 0, "all_reduce", 0).Args = e.step(body, 0, "all_reduce", 0).Args[1:]
 	}},
 
 	{"V22", "tensor", "a sum over its own part", func(e *edit) {
@@ -662,6 +680,26 @@ func combineFew(e *edit) {
 		w := e.weight(0, name)
 		w.Shape[0], w.Parts[0].Experts = 3, []int{0, 1, 2}
 	}
+}
+
+var orderMutants = []mutant{
+	{"V25", "tensor", "a device cuts its features elsewhere", func(e *edit) {
+		s := e.step(body, 0, "matmul_nodes", 0)
+		b := slices.Clone(s.Attrs.Ints("bounds"))
+		b[1]++
+		s.Attrs = s.Attrs.With("bounds", b)
+	}},
+	{"V25", "pipeline", "a layer is cut otherwise on another device", func(e *edit) {
+		s := e.step("layer2", 1, "matmul", 3)
+		s.Attrs = s.Attrs.With("bounds", []int{0, 16, 32})
+	}},
+	{"V25", "pipeline", "a layer is not cut on another device", func(e *edit) {
+		s := e.step("layer2", 1, "matmul", 3)
+		s.Attrs = s.Attrs.Without("bounds")
+	}},
+	{"V25", "one", "more segments than the plan says", func(e *edit) { e.Numerics.Segments = 2 }},
+	{"V25", "tensor", "a device adds other chunks", func(e *edit) { e.set(body, 1, "attention", 0, "chunk", 8) }},
+	{"V25", "fast", "shares are said to be invariant", func(e *edit) { e.Numerics.Mode = ir.Invariant }},
 }
 
 var sumMutants = []mutant{

@@ -221,6 +221,9 @@ func (s sample) build(t testing.TB) *ir.Graph {
 	if s.odd {
 		m.g.Layers++
 	}
+	if s.early {
+		m.g.Numerics.Mode = ir.Fast
+	}
 	if s.pipe {
 		m.pipeline()
 	} else {

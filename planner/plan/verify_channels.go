@@ -64,15 +64,31 @@ func sameRef(a, b Ref) bool {
 	return a.Kind == b.Kind && a.Name == b.Name && a.Device == b.Device && a.Type.Equal(b.Type)
 }
 
+// peers is rule V21: what is another device's is read where its owner can send
+// it.
+func (v *verifier) peers() {
+	v.blocks(func(b *blockIndex) {
+		b.steps(func(q *Queue, at int, s *Step) {
+			for _, a := range s.Args {
+				if a.Device == q.Device {
+					continue
+				}
+				if !s.collective() {
+					v.fail("%s: reads %s of device %d outside a collective", where(b, q, at, s), a.Name, a.Device)
+				} else if !slices.ContainsFunc(b.meetings().steps[s.channel()], func(m meeting) bool { return m.q.Device == a.Device }) {
+					v.fail("%s: reads %s of device %d, which takes no part in channel %d", where(b, q, at, s), a.Name, a.Device, s.channel())
+				}
+			}
+		})
+	})
+}
+
 // members is rule V05.
 func (v *verifier) members() {
 	v.collectives(v.agree)
 	v.blocks(func(b *blockIndex) {
 		b.steps(func(q *Queue, at int, s *Step) {
 			for _, a := range s.Args {
-				if a.Device != q.Device && !s.collective() {
-					v.fail("%s: reads %s of device %d outside a collective", where(b, q, at, s), a.Name, a.Device)
-				}
 				if a.Kind != BufferRef && s.collective() {
 					v.fail("%s: reads %s, which is no buffer, in a collective", where(b, q, at, s), a.Name)
 				}
@@ -93,9 +109,7 @@ func (v *verifier) agree(b *blockIndex, c int, list []meeting) {
 	for _, a := range first.s.Args {
 		own[a.Device] = append(own[a.Device], a)
 	}
-	here := make(map[int]bool)
 	for _, m := range list {
-		here[m.q.Device] = true
 		if m.s.Op == "send" {
 			if len(m.s.Args) == 0 || !slices.EqualFunc(m.s.Args, own[m.q.Device], sameRef) {
 				v.fail("%s: sends other operands than the readers of channel %d take", where(b, m.q, m.at, m.s), c)
@@ -104,11 +118,6 @@ func (v *verifier) agree(b *blockIndex, c int, list []meeting) {
 		}
 		if m.s.Op != first.s.Op || !slices.EqualFunc(m.s.Args, first.s.Args, sameRef) || !sameAttrs(m.s.Attrs, first.s.Attrs) {
 			v.fail("%s: differs from %s in op, operands or attributes", where(b, m.q, m.at, m.s), where(b, first.q, first.at, first.s))
-		}
-	}
-	for _, a := range first.s.Args {
-		if !here[a.Device] {
-			v.fail("%s: reads %s of device %d, which takes no part in channel %d", where(b, first.q, first.at, first.s), a.Name, a.Device, c)
 		}
 	}
 }
@@ -267,29 +276,6 @@ func (v *verifier) deadlock() {
 		w := walker{b, func(*Queue, int) {}, func([]meeting) {}}
 		for _, m := range w.walk() {
 			v.fail("%s waits for ever", where(b, m.q, m.at, m.s))
-		}
-	})
-}
-
-// races is rule V09: no result of a channel lies over what another device
-// reads there.
-func (v *verifier) races() {
-	v.collectives(func(b *blockIndex, _ int, steps []meeting) {
-		for _, w := range steps {
-			if w.s.Out == "" {
-				continue
-			}
-			out := b.buffer(w.q.Device, w.s.Out)
-			for _, r := range steps {
-				for _, a := range r.s.Args {
-					if r.q.Device == w.q.Device || a.Device != w.q.Device || a.Kind != BufferRef {
-						continue
-					}
-					if overlap(b.buffer(a.Device, a.Name), out) {
-						v.fail("%s: writes %s over %s, which device %d reads", where(b, w.q, w.at, w.s), w.s.Out, a.Name, r.q.Device)
-					}
-				}
-			}
 		}
 	})
 }

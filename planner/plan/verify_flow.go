@@ -35,6 +35,7 @@ func isInput(name string) bool {
 // results is rule V03.
 func (v *verifier) results() {
 	for _, prog := range v.progs {
+		v.runOrder(prog)
 		made := make(map[bufKey]bool)
 		appended := make(map[*Cache]map[int]int) // to layer to times
 		for _, r := range prog.Runs {
@@ -61,6 +62,27 @@ func (v *verifier) results() {
 			}
 		}
 		v.outputs(prog)
+	}
+}
+
+// runOrder checks that a block is run once for each of its layers, and layers
+// one after the other.
+func (v *verifier) runOrder(prog *progIndex) {
+	done := make(map[string]Range)
+	last := -1
+	for _, r := range prog.Runs {
+		first, count := r.Layers.layersOf()
+		if old, again := done[r.Block]; again && (r.Layers == NoLayers || old == NoLayers) {
+			v.fail("%s: block %s is run twice", prog.Name, r.Block)
+		}
+		done[r.Block] = r.Layers
+		if first < 0 {
+			continue
+		}
+		if first <= last {
+			v.fail("%s: block %s is run for layer %d after layer %d", prog.Name, r.Block, first, last)
+		}
+		last = max(last, first+count-1)
 	}
 }
 
@@ -124,8 +146,8 @@ func (v *verifier) outputs(prog *progIndex) {
 		}
 		groups[o.Name][o.Group]++
 	}
-	if len(names) == 0 {
-		v.fail("%s: has no output", prog.Name)
+	if groups["logits"] == nil {
+		v.fail("%s: gives no logits", prog.Name)
 	}
 	for _, name := range names {
 		for g, n := range groups[name] {

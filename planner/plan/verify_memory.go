@@ -125,15 +125,28 @@ func (v *verifier) bytes() {
 }
 
 // worstCase is rule V20: the rows of a step with all tokens in one group fit,
-// each with all its slots, and one sequence of full length has pages.
+// each with all its slots.
 func (v *verifier) worstCase() {
 	v.buffers(func(block string, b *Buffer) {
 		if need := b.Type.Bytes(v.bounds()); b.Bytes < need {
 			v.fail("%s: buffer %s of device %d holds %d bytes, a full step needs %d", block, b.Name, b.Device, b.Bytes, need)
 		}
 	})
+}
+
+// pages is rule V23. A page table has an entry for each page of each sequence
+// slot; an entry of a cache is found by page times positions of a page, in 31
+// bits.
+func (v *verifier) pages() {
 	l := v.p.Limits
-	if need := (l.Context + l.Page - 1) / l.Page; len(v.p.Caches) > 0 && l.Pages < need {
+	need := (l.Context-1)/l.Page + 1 // of one sequence
+	if len(v.p.Caches) > 0 && l.Pages < need {
 		v.fail("caches have %d pages, one sequence of %d positions needs %d", l.Pages, l.Context, need)
+	}
+	if l.Sequences > maxNumber/need {
+		v.fail("page tables have %d entries for each of %d sequences, more than %d", need, l.Sequences, maxNumber)
+	}
+	if l.Pages > maxNumber/l.Page {
+		v.fail("caches have %d pages of %d positions, more than %d", l.Pages, l.Page, maxNumber)
 	}
 }

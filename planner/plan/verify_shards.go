@@ -167,6 +167,8 @@ func (p Part) sourceFits(layers Range) error {
 	}
 	if n := len(shape); s.Transposed && n >= 2 {
 		shape[n-2], shape[n-1] = shape[n-1], shape[n-2]
+	} else if s.Transposed {
+		return fmt.Errorf("a tensor of %d axes is transposed", n)
 	}
 	want := p.Shape
 	if p.Experts != nil {

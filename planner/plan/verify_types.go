@@ -163,6 +163,14 @@ func (v *verifier) bodyReads(s *Step) error {
 		}
 		made[s.Body[i].Out] = true
 	}
+	for _, o := range s.Args {
+		read := slices.ContainsFunc(s.Body, func(inner Step) bool {
+			return slices.ContainsFunc(inner.Args, func(a Ref) bool { return o.Kind == a.Kind && o.Name == a.Name && o.Device == a.Device })
+		})
+		if !read {
+			return fmt.Errorf("its body does not read operand %s", o.Name)
+		}
+	}
 	return nil
 }
 
