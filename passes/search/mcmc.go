@@ -1,10 +1,68 @@
 package search
 
 import (
+	"cmp"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
 	"moec/ir/placement"
 )
+
+// starts picks where walks begin: the best plan, and for every other number of
+// token groups, which no step of a walk changes, the best strategy that has it.
+func starts(m *model, best *Plan, hand []*Plan) []*state {
+	of := func(p *Plan) int { return len(p.Place.Layers[0].Groups) }
+	by := make(map[int]*Plan)
+	if best != nil {
+		by[of(best)] = best
+	}
+	for _, h := range hand {
+		if h.priced == nil || best != nil && of(h) == of(best) {
+			continue
+		}
+		if old := by[of(h)]; old == nil || m.penalised(h.priced.score, h.priced.bytes) < m.penalised(old.priced.score, old.priced.bytes) {
+			by[of(h)] = h
+		}
+	}
+	var list []*state
+	for _, groups := range slices.Sorted(maps.Keys(by)) {
+		list = append(list, by[groups].priced)
+	}
+	slices.SortStableFunc(list, func(a, b *state) int {
+		return cmp.Compare(m.penalised(a.score, a.bytes), m.penalised(b.score, b.bytes))
+	})
+	return list
+}
+
+// walks divides the budget between walks from the starts, of which the first
+// gets half, and returns the best that any of them found. Starts that cost
+// more than twice as much are left out.
+func (m *model) walks(starts []*state, hand []*placement.Placement, budget int64, seed uint64) (*state, error) {
+	var best *state
+	worth := 0
+	for _, s := range starts {
+		if m.penalised(s.score, s.bytes) <= 2*m.penalised(starts[0].score, starts[0].bytes) {
+			worth++
+		}
+	}
+	for i, start := range starts[:worth] {
+		share := budget
+		if worth > 1 {
+			if share = budget / 2; i > 0 {
+				share = budget / 2 / int64(worth-1)
+			}
+		}
+		s, err := m.mcmc(start, hand, max(share, 1), seed)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || m.fits(s.bytes) && (s.score < best.score || !m.fits(best.bytes)) {
+			best = s
+		}
+	}
+	return best, nil
+}
 
 // mcmc walks through the space as FlexFlow does: a random change at a time,
 // kept if it is better, and sometimes if it is worse (Jia, Zaharia, Aiken:

@@ -193,28 +193,42 @@ func even(devices []int, segments int) placement.Split {
 	return s
 }
 
+// resplit divides a part of a layer otherwise, and one time in four goes on
+// with the layers after it, as FlexFlow does along edges.
 func (v *mover) resplit(p *placement.Placement) (edit, bool) {
 	l := v.IntN(v.layers())
 	layer := p.Layers[l]
 	g := v.IntN(len(layer.Groups))
 	split := v.splitOver(layer.Groups[g])
-	switch s := v.Outline.Summary.Layers[l]; {
-	case s.Dense > 0 && (s.Attention == 0 || v.IntN(2) == 0):
-		layer.Dense = slices.Clone(layer.Dense)
-		layer.Dense[g] = split
-	case s.Experts > 0 && v.IntN(3) == 0 && len(layer.Groups) == 1: // all experts divided alike
-		layer.Experts = slices.Clone(layer.Experts)
-		if split.Copies(v.segments()) {
-			split = split[:1]
-		}
-		for e := range layer.Experts {
-			layer.Experts[e] = placement.Expert{split}
-		}
-	default:
+	change := func(layer *placement.Layer) {
 		layer.Attention = slices.Clone(layer.Attention)
 		layer.Attention[g] = split
 	}
-	return edit{first: l, layers: []placement.Layer{layer}}, true
+	switch s := v.Outline.Summary.Layers[l]; {
+	case s.Dense > 0 && (s.Attention == 0 || v.IntN(2) == 0):
+		change = func(layer *placement.Layer) {
+			layer.Dense = slices.Clone(layer.Dense)
+			layer.Dense[g] = split
+		}
+	case s.Experts > 0 && v.IntN(3) == 0 && len(layer.Groups) == 1: // all experts divided alike
+		if split.Copies(v.segments()) {
+			split = split[:1]
+		}
+		change = func(layer *placement.Layer) {
+			layer.Experts = slices.Clone(layer.Experts)
+			for e := range layer.Experts {
+				layer.Experts[e] = placement.Expert{split}
+			}
+		}
+	}
+	e := edit{first: l}
+	for on := true; on && l < v.layers() && sameGroups(p.Layers[l].Groups, layer.Groups); l++ {
+		c := p.Layers[l]
+		change(&c)
+		e.layers = append(e.layers, c)
+		on = v.IntN(4) > 0 && (len(e.layers) > 1 || v.IntN(3) == 0)
+	}
+	return e, true
 }
 
 // propagate gives a layer the placement of another, or only the homes of its
