@@ -66,9 +66,9 @@ func (r *Row) Killed() int { return r.Verifier + r.Others }
 
 // Escape is a mutant that was accepted and should not have been.
 type Escape struct {
-	Mutation, What string
-	Seed           uint64
-	Err            error
+	What string
+	Seed uint64 // the mutant's number
+	Err  error
 }
 
 // Score is the outcome of a run.
@@ -86,55 +86,78 @@ func Run(p *plan.Plan, seed uint64, n int, oracles []Oracle) Score {
 	for i, m := range kinds {
 		s.Rows[i] = Row{Mutation: m, Rules: make(map[string]int)}
 	}
+	d := newDamager(p, kinds, seed)
 	tries := uint64(20 * n) // some kinds fit no place of a plan
 	for i, applied := uint64(0), 0; applied < n && i < tries; i++ {
-		if s.try(p, seed, i, oracles) {
+		kind, q, what := d.mutant(i)
+		if q != nil {
 			applied++
+			s.ask(&s.Rows[kind], Escape{What: what, Seed: i}, q, oracles)
 		}
 	}
 	return s
 }
 
-// Mutant returns the i-th mutant of a run, what was done to it, and whether
-// there is one that differs from p. Half of the mutants have their memory laid
-// out again, so that rules about sizes do not hide what others would see.
-func Mutant(p *plan.Plan, seed, i uint64) (q *plan.Plan, what string, ok bool) {
-	kinds := Mutations()
+// Mutant returns the i-th mutant of a run and what was done to it, or nil if
+// its kind does not fit p or leaves p as it is. Half of the mutants have their
+// memory laid out again, so that rules about sizes do not hide what others
+// would see.
+func Mutant(p *plan.Plan, seed, i uint64) (q *plan.Plan, what string) {
+	_, q, what = newDamager(p, Mutations(), seed).mutant(i)
+	return q, what
+}
+
+// damager makes the mutants of a run.
+type damager struct {
+	plan, laid *plan.Plan // as it is, and laid out again
+	kinds      []Mutation
+	seed       uint64
+}
+
+func newDamager(p *plan.Plan, kinds []Mutation, seed uint64) *damager {
+	d := &damager{p, Clone(p), kinds, seed}
+	relay(d.laid)
+	return d
+}
+
+func (d *damager) mutant(i uint64) (kind int, q *plan.Plan, what string) {
 	// Runs of few mutants begin at different kinds.
-	m := kinds[(i+seed*37)%uint64(len(kinds))]
-	q = Clone(p)
-	rng := rand.New(rand.NewPCG(seed, i))
-	what, ok = m.Apply(rng, q)
-	if !ok || reflect.DeepEqual(p, q) {
-		return q, what, false
+	kind = int((i + d.seed*37) % uint64(len(d.kinds)))
+	m := d.kinds[kind]
+	rng := rand.New(rand.NewPCG(d.seed, i))
+	q = Clone(d.plan)
+	what, ok := m.Apply(rng, q)
+	if !ok || reflect.DeepEqual(q, d.plan) {
+		return kind, nil, ""
 	}
+	what = m.Name + ": " + what
 	if memoryRules[m.Rule] || rng.IntN(2) == 0 {
-		return q, m.Name + ": " + what, true
+		return kind, q, what
 	}
 	relay(q)
-	return q, m.Name + ": " + what + ", laid out again", true
+	if reflect.DeepEqual(q, d.laid) {
+		return kind, nil, ""
+	}
+	return kind, q, what + ", laid out again"
 }
 
 // memoryRules are about what relay would put right.
 var memoryRules = map[string]bool{"V09": true, "V10": true, "V11": true, "V12": true, "V22": true, "V28": true}
 
-func (s *Score) try(p *plan.Plan, seed, i uint64, oracles []Oracle) bool {
-	q, what, ok := Mutant(p, seed, i)
-	if !ok {
-		return false
-	}
-	r := &s.Rows[(i+seed*37)%uint64(len(s.Rows))]
+// ask asks the oracles about a mutant.
+func (s *Score) ask(r *Row, e Escape, q *plan.Plan, oracles []Oracle) {
 	r.Applied++
 	judged := false
 	for j, o := range oracles {
-		err, crashed := ask(o, q)
+		err, crashed := opinion(o, q)
 		judged = judged || o.Judge
 		switch {
 		case err == nil:
 			continue
 		case crashed || o.Judge:
 			r.Escaped++
-			s.Escapes = append(s.Escapes, Escape{r.Mutation.Name, what, i, fmt.Errorf("%s: %w", o.Name, err)})
+			e.Err = fmt.Errorf("%s: %w", o.Name, err)
+			s.Escapes = append(s.Escapes, e)
 		case j == 0:
 			r.Verifier++
 			for _, rule := range rulesOf(err) {
@@ -143,18 +166,17 @@ func (s *Score) try(p *plan.Plan, seed, i uint64, oracles []Oracle) bool {
 		default:
 			r.Others++
 		}
-		return true
+		return
 	}
 	if judged {
 		r.Equal++
 	} else {
 		r.Survived++
 	}
-	return true
 }
 
-// ask returns what an oracle says, and whether it crashed.
-func ask(o Oracle, p *plan.Plan) (err error, crashed bool) {
+// opinion returns what an oracle says, and whether it crashed.
+func opinion(o Oracle, p *plan.Plan) (err error, crashed bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			err, crashed = fmt.Errorf("crashed: %v", r), true

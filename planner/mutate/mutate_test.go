@@ -2,6 +2,7 @@ package mutate_test
 
 import (
 	"flag"
+	"fmt"
 	"testing"
 
 	"moec/planner/mutate"
@@ -15,7 +16,7 @@ func TestScratch(t *testing.T) {
 	total := mutate.Score{}
 	for i, s := range list {
 		t.Logf("%s: %d devices", s.name, len(s.plan.Memory))
-		sc := mutate.Run(s.plan, uint64(i), *count/len(list), []mutate.Oracle{{Name: "verify", Check: plan.Verify}, s.match(), s.judge()})
+		sc := mutate.Run(s.plan, uint64(i), *count/len(list), []mutate.Oracle{{Name: "verify", Check: plan.Verify}, s.graph(), s.match(), s.judge()})
 		if i == 0 {
 			total = sc
 			continue
@@ -31,7 +32,10 @@ func TestScratch(t *testing.T) {
 				x.Rules[k] += v
 			}
 		}
-		total.Escapes = append(total.Escapes, sc.Escapes...)
+		for _, e := range sc.Escapes {
+			e.What = fmt.Sprintf("%s #%d/%d: %s", s.name, i, e.Seed, e.What)
+			total.Escapes = append(total.Escapes, e)
+		}
 	}
 	for _, r := range total.Rows {
 		t.Logf("%-60s %s applied %d verifier %d others %d equal %d escaped %d %v", r.Mutation.Name, r.Mutation.Rule, r.Applied, r.Verifier, r.Others, r.Equal, r.Escaped, r.Rules)

@@ -35,8 +35,7 @@ type subject struct {
 	plan   *plan.Plan
 	result *compiler.Result
 	files  store
-	steps  []*step.Step
-	want   []uint32 // the bits of all logits
+	want   map[plan.Limits][]uint32 // the bits of all logits of the plan as it is
 }
 
 // limits are those of the subjects.
@@ -142,22 +141,37 @@ func random(t testing.TB, seed uint64) *subject {
 	return &subject{name: fmt.Sprint("random ", seed), result: r, plan: r.Plan}
 }
 
-// prepare draws prompts and runs the plan as it is.
+// prepare makes a checkpoint and runs the plan as it is.
 func (s *subject) prepare(t testing.TB) {
 	t.Helper()
 	s.files = newStore(s.result.Model.Graph.Weights)
-	s.steps = schedule(s.plan)
-	got, err := s.run(s.plan)
-	if err != nil || len(got) == 0 {
+	s.want = make(map[plan.Limits][]uint32)
+	if got, err := s.expect(s.plan.Limits); err != nil || len(got) == 0 {
 		t.Fatalf("%s: %v", s.name, err)
 	}
-	s.want = got
+}
+
+// expect returns what the plan gives for steps within the limits of a mutant.
+func (s *subject) expect(l plan.Limits) ([]uint32, error) {
+	if s.want[l] == nil {
+		got, err := s.run(s.plan, l)
+		if err != nil {
+			return nil, err
+		}
+		s.want[l] = got
+	}
+	return s.want[l], nil
 }
 
 // schedule is four steps of sequences in all groups: prompts, then parts of
-// prompts with continued ones, on pages in no order.
-func schedule(p *plan.Plan) []*step.Step {
+// prompts with continued ones, on pages in no order. The tokens fit both the
+// plan and the limits given.
+func schedule(p *plan.Plan, within plan.Limits) []*step.Step {
 	rng := rand.New(rand.NewPCG(5, 5))
+	least := func(a, b int) int { return max(1, min(a, b)) }
+	l := p.Limits
+	within.Tokens, within.Rows, within.Sequences = least(l.Tokens, within.Tokens), least(l.Rows, within.Rows), least(l.Sequences, within.Sequences)
+	within.Context = least(l.Context, within.Context)
 	groups := p.Groups()
 	type running struct {
 		group, slot, done int
@@ -165,34 +179,35 @@ func schedule(p *plan.Plan) []*step.Step {
 	}
 	var list []*running
 	for i := range max(2, groups) {
-		r := &running{group: i % groups, slot: (i + 1) % limits.Sequences}
-		list = append(list, r)
+		if i/groups < within.Sequences {
+			list = append(list, &running{group: i % groups, slot: (i + 1) % within.Sequences})
+		}
 	}
 	used := make([]int32, groups)
 	var steps []*step.Step
 	for n := range 4 {
 		st := &step.Step{Groups: make([]step.Group, groups)}
-		room := 11
+		for g := range st.Groups {
+			st.Groups[g].Pages = make([][]int32, l.Sequences)
+		}
+		room, rows := min(11, within.Tokens), within.Rows
 		for i, r := range list {
-			count := []int{5, 1, 3, 2}[(n+i)%4]
-			count = min(count, room/(len(list)-i))
+			count := min([]int{5, 1, 3, 2}[(n+i)%4], room/(len(list)-i), within.Context-r.done)
 			room -= count
 			g := &st.Groups[r.group]
 			for range count {
-				if r.done%limits.Page == 0 {
-					r.pages = append(r.pages, int32(p.Limits.Pages-1)-used[r.group])
+				if r.done%l.Page == 0 && int(used[r.group]) < l.Pages {
+					r.pages = append(r.pages, int32(l.Pages-1)-used[r.group])
 					used[r.group]++
 				}
-				if rng.IntN(4) > 0 {
+				if rng.IntN(4) > 0 && rows > 0 {
 					g.Rows = append(g.Rows, int32(len(g.Tokens)))
+					rows--
 				}
 				g.Tokens = append(g.Tokens, int32(rng.IntN(p.Model.Vocab)))
 				g.Positions = append(g.Positions, int32(r.done))
 				g.Sequences = append(g.Sequences, int32(r.slot))
 				r.done++
-			}
-			for len(g.Pages) <= limits.Sequences-1 {
-				g.Pages = append(g.Pages, nil)
 			}
 			g.Pages[r.slot] = slices.Clone(r.pages)
 		}
@@ -202,7 +217,7 @@ func schedule(p *plan.Plan) []*step.Step {
 }
 
 // run executes the steps on the CPU, with dead memory poisoned.
-func (s *subject) run(p *plan.Plan) (bits []uint32, err error) {
+func (s *subject) run(p *plan.Plan, within plan.Limits) (bits []uint32, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	type outcome struct {
@@ -218,7 +233,7 @@ func (s *subject) run(p *plan.Plan) (bits []uint32, err error) {
 			}
 			done <- o
 		}()
-		o.bits, o.err = s.execute(ctx, p)
+		o.bits, o.err = s.execute(ctx, p, schedule(p, within))
 	}()
 	select {
 	case o := <-done:
@@ -228,13 +243,13 @@ func (s *subject) run(p *plan.Plan) (bits []uint32, err error) {
 	}
 }
 
-func (s *subject) execute(ctx context.Context, p *plan.Plan) (bits []uint32, err error) {
+func (s *subject) execute(ctx context.Context, p *plan.Plan, steps []*step.Step) (bits []uint32, err error) {
 	program, err := host.Load(ctx, p, weights.Checkpoint{Tensors: s.files}, host.Options{Poison: true})
 	if err != nil {
 		return nil, err
 	}
 	defer program.Close()
-	for _, st := range s.steps {
+	for _, st := range steps {
 		logits, err := program.Step(ctx, st)
 		if err != nil {
 			return nil, err
@@ -252,18 +267,22 @@ func (s *subject) execute(ctx context.Context, p *plan.Plan) (bits []uint32, err
 // judge runs mutants and compares bits.
 func (s *subject) judge() mutate.Oracle {
 	return mutate.Oracle{Name: "run on the CPU", Judge: true, Check: func(p *plan.Plan) error {
-		got, err := s.run(p)
+		want, err := s.expect(p.Limits)
+		if err != nil {
+			return err
+		}
+		got, err := s.run(p, s.plan.Limits)
 		if err != nil {
 			return err
 		}
 		differ := 0
 		for i := range got {
-			if i >= len(s.want) || got[i] != s.want[i] {
+			if i >= len(want) || got[i] != want[i] {
 				differ++
 			}
 		}
-		if differ > 0 || len(got) != len(s.want) {
-			return fmt.Errorf("%d of %d logits differ", differ, len(s.want))
+		if differ > 0 || len(got) != len(want) {
+			return fmt.Errorf("%d of %d logits differ", differ, len(want))
 		}
 		return nil
 	}}
@@ -339,6 +358,11 @@ func (t stored) put(dst []byte, seed, at uint64) {
 	default:
 		binary.LittleEndian.PutUint32(dst, math.Float32bits(x))
 	}
+}
+
+// graph compares a plan with the logical graph.
+func (s *subject) graph() mutate.Oracle {
+	return mutate.Oracle{Name: "graph", Check: func(p *plan.Plan) error { return plan.VerifyGraph(p, s.result.Logical) }}
 }
 
 // match is rule V26 as it is checked when a plan meets a checkpoint: every

@@ -110,7 +110,7 @@ func (v *verifier) stepType(b *blockIndex, q *Queue, s *Step, layer int) error {
 		}
 	}
 	out := b.buffer(q.Device, s.Out)
-	if out == nil || !sameElements(got, out.Type) {
+	if out == nil || !got.Equal(out.Type) {
 		return fmt.Errorf("makes %s, which %q is not", got, s.Out)
 	}
 	return nil
