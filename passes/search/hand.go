@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"slices"
 
 	"moec/ir/placement"
 	"moec/passes"
@@ -57,6 +58,45 @@ func (m *model) hand() []*Plan {
 			h.Why = m.tooLarge(h.priced.bytes)
 		}
 		list = append(list, h)
+	}
+	return list
+}
+
+// copied returns variants of plans that nobody names: with a copy of attention
+// and dense parts on every device of a token group, so that nothing needs to be
+// added up but experts. Walks may begin there and take layers from them.
+func (m *model) copied(hand []*Plan) []*Plan {
+	var list []*Plan
+	for _, h := range hand {
+		if h.Place == nil {
+			continue
+		}
+		p := *h.Place
+		p.Layers = slices.Clone(p.Layers)
+		different := false
+		for l := range p.Layers {
+			layer := &p.Layers[l]
+			layer.Attention = nil
+			for _, g := range layer.Groups {
+				var s placement.Split
+				for _, d := range g {
+					s = append(s, placement.Share{Device: d, Lo: 0, Hi: m.segments()})
+				}
+				different = different || len(g) > 1
+				layer.Attention = append(layer.Attention, s)
+			}
+			layer.Dense = layer.Attention
+		}
+		if !different {
+			continue
+		}
+		v := &Plan{Name: h.Name + " with attention copied", Place: &p}
+		p.Strategy = v.Name
+		var err error
+		if v.priced, err = m.place(&p); err != nil {
+			continue
+		}
+		list = append(list, v)
 	}
 	return list
 }

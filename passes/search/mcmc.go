@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -9,16 +10,23 @@ import (
 	"moec/ir/placement"
 )
 
-// starts picks where walks begin: the best plan, and for every other number of
-// token groups, which no step of a walk changes, the best strategy that has it.
+// starts picks where walks begin: the best plan, and for every other division
+// of the devices into token groups, which few steps of a walk change, the best
+// strategy that has it.
 func starts(m *model, best *Plan, hand []*Plan) []*state {
-	of := func(p *Plan) int { return len(p.Place.Layers[0].Groups) }
-	by := make(map[int]*Plan)
+	of := func(p *Plan) string {
+		sizes := fmt.Sprint(len(p.Place.Layers))
+		for _, g := range p.Place.Layers[0].Groups {
+			sizes += fmt.Sprint(" ", len(g))
+		}
+		return sizes
+	}
+	by := make(map[string]*Plan)
 	if best != nil {
 		by[of(best)] = best
 	}
 	for _, h := range hand {
-		if h.priced == nil || best != nil && of(h) == of(best) {
+		if h.priced == nil {
 			continue
 		}
 		if old := by[of(h)]; old == nil || m.penalised(h.priced.score, h.priced.bytes) < m.penalised(old.priced.score, old.priced.bytes) {
@@ -26,8 +34,8 @@ func starts(m *model, best *Plan, hand []*Plan) []*state {
 		}
 	}
 	var list []*state
-	for _, groups := range slices.Sorted(maps.Keys(by)) {
-		list = append(list, by[groups].priced)
+	for _, sizes := range slices.Sorted(maps.Keys(by)) {
+		list = append(list, by[sizes].priced)
 	}
 	slices.SortStableFunc(list, func(a, b *state) int {
 		return cmp.Compare(m.penalised(a.score, a.bytes), m.penalised(b.score, b.bytes))

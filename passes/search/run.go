@@ -175,6 +175,7 @@ func (m *model) runWalk(r *Result, best **Plan, hand []*Plan, o Options) error {
 	if o.Budget == 0 {
 		o.Budget = DefaultBudget
 	}
+	hand = append(hand, m.copied(hand)...)
 	s, err := m.walks(starts(m, *best, hand), placements(hand), o.Budget, o.Seed)
 	if err != nil || s == nil {
 		return err
