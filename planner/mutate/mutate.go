@@ -75,6 +75,7 @@ type Escape struct {
 type Score struct {
 	Rows    []Row // by mutation, in the table's order
 	Escapes []Escape
+	Equals  []Escape
 }
 
 // Run applies n mutations to p, one at a time and all kinds in turn, and asks
@@ -170,6 +171,7 @@ func (s *Score) ask(r *Row, e Escape, q *plan.Plan, oracles []Oracle) {
 	}
 	if judged {
 		r.Equal++
+		s.Equals = append(s.Equals, e)
 	} else {
 		r.Survived++
 	}

@@ -32,6 +32,9 @@ func TestScratch(t *testing.T) {
 				x.Rules[k] += v
 			}
 		}
+		for _, e := range sc.Equals {
+			t.Logf("EQ %s #%d/%d: %s", s.name, i, e.Seed, e.What)
+		}
 		for _, e := range sc.Escapes {
 			e.What = fmt.Sprintf("%s #%d/%d: %s", s.name, i, e.Seed, e.What)
 			total.Escapes = append(total.Escapes, e)

@@ -329,8 +329,10 @@ func (v *verifier) stepForm(b *blockIndex, q *Queue, at int) {
 }
 
 func (v *verifier) opForm(b *blockIndex, q *Queue, at int, s *Step) {
-	if OpInfo(s.Op) == nil || slices.Contains(noSteps, s.Op) {
+	info := OpInfo(s.Op)
+	if info == nil || slices.Contains(noSteps, s.Op) {
 		v.fail("%s: no such op", where(b, q, at, s))
+		return
 	}
 	small := func(name string, n, limit int) {
 		if n < 0 || n > limit {
@@ -338,6 +340,9 @@ func (v *verifier) opForm(b *blockIndex, q *Queue, at int, s *Step) {
 		}
 	}
 	for _, a := range s.Attrs {
+		if !takes(info, a) {
+			v.fail("%s: takes no attribute %s of %v", where(b, q, at, s), a.Name, a.Value)
+		}
 		limit := maxNumber
 		if a.Name == "leaves" || a.Name == "total" || a.Name == "experts" || a.Name == "leaf" || a.Name == "spans" {
 			limit = maxLeaves
@@ -365,6 +370,31 @@ func (v *verifier) opForm(b *blockIndex, q *Queue, at int, s *Step) {
 			v.fail("%s: reads %s as %s", where(b, q, at, s), a.Name, a.Type)
 		}
 	}
+}
+
+// takes reports whether an op has an attribute of that name and kind.
+func takes(info *ir.OpInfo, a ir.Attr) bool {
+	i := slices.IndexFunc(info.Attrs, func(o ir.AttrInfo) bool { return o.Name == a.Name })
+	if i < 0 {
+		return false
+	}
+	switch a.Value.(type) {
+	case int:
+		return info.Attrs[i].Kind == ir.Int
+	case float64:
+		return info.Attrs[i].Kind == ir.Float
+	case string:
+		return info.Attrs[i].Kind == ir.Text
+	case []int:
+		return info.Attrs[i].Kind == ir.Ints
+	case [][]int:
+		return info.Attrs[i].Kind == ir.Sets
+	case []float32:
+		return info.Attrs[i].Kind == ir.Floats
+	case tensor.DType:
+		return info.Attrs[i].Kind == ir.DTypes
+	}
+	return false
 }
 
 func (v *verifier) outputNames(prog *progIndex) {

@@ -118,10 +118,13 @@ func (p Part) inRange() error {
 	if p.Experts == nil {
 		return nil
 	}
+	if p.Slice[0][0] != 0 || p.Slice[0][1] != p.Shape[0] {
+		return fmt.Errorf("slice %v of %s is not all %d experts, of which some are listed", p.Slice[0], p.Weight, p.Shape[0])
+	}
 	seen := make(map[int]bool, len(p.Experts))
 	for _, e := range p.Experts {
-		if e < p.Slice[0][0] || e >= p.Slice[0][1] || seen[e] {
-			return fmt.Errorf("expert %d of %s is kept twice or is not one of %d to %d", e, p.Weight, p.Slice[0][0], p.Slice[0][1]-1)
+		if e < 0 || e >= p.Shape[0] || seen[e] {
+			return fmt.Errorf("expert %d of %s is kept twice or is not one of %d", e, p.Weight, p.Shape[0])
 		}
 		seen[e] = true
 	}
