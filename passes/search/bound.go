@@ -20,6 +20,7 @@ type opening struct {
 	layer  placement.Layer // without experts
 	hosts  []int           // devices that may have experts: those of the groups, and others
 	tokens int             // how many of them go on with the result
+	prev   [][]int         // token groups of the layer before, where they are others
 	script *script
 }
 
@@ -28,14 +29,11 @@ type opening struct {
 // they are numbered group by group.
 //
 // Attention and dense parts are divided in every run of segments, or copied to
-// every number of devices of their group.
-func (m *model) openings(i int, sizes []int, others int) ([]opening, error) {
-	var groups [][]int
-	next := 0
-	for _, n := range sizes {
-		groups = append(groups, upTo(next + n)[next:])
-		next += n
-	}
+// every number of devices of their group. prev is the token groups of the layer
+// before if they are not the same.
+func (m *model) openings(i int, sizes []int, others int, prev [][]int) ([]opening, error) {
+	groups := numbered(sizes)
+	next := len(slices.Concat(groups...))
 	none := make([][]placement.Split, 1)
 	for _, g := range groups {
 		none[0] = append(none[0], even(g, m.segments()))
@@ -50,7 +48,7 @@ func (m *model) openings(i int, sizes []int, others int) ([]opening, error) {
 	var list []opening
 	for _, a := range attention {
 		for _, d := range dense {
-			o := opening{layer: placement.Layer{Groups: groups, Attention: a, Dense: d}, hosts: upTo(next + others), tokens: next}
+			o := opening{layer: placement.Layer{Groups: groups, Attention: a, Dense: d}, hosts: upTo(next + others), tokens: next, prev: prev}
 			if err := m.open(i, &o); err != nil {
 				return nil, err
 			}
@@ -116,19 +114,15 @@ func (m *model) splits(group []int) []placement.Split {
 // open works out an opening: experts are taken to be on all its hosts, so that
 // each works out who chose whom, and not to be at home in every group.
 func (m *model) open(i int, o *opening) error {
-	p := m.blank(m.devices)
 	l := o.layer
 	l.Experts = make([]placement.Expert, m.parts[i].experts)
 	for e := range l.Experts {
 		l.Experts[e] = placement.Expert{even(o.hosts, m.segments())}
 	}
-	for k := range p.Layers {
-		p.Layers[k] = l
+	p := m.same(l)
+	if o.prev != nil && i > 1 {
+		p.Layers[i-2].Groups = o.prev
 	}
-	for _, g := range l.Groups {
-		p.Embed = append(p.Embed, even(g, m.segments()))
-	}
-	p.Head = p.Embed
 	s, err := m.script(m.parts[i], m.key(i, p, nil), m.around(i, p), nil)
 	o.script = s
 	return err

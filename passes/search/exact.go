@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"slices"
 
 	"moec/ir/placement"
 )
@@ -48,89 +49,244 @@ func (m *model) exact(beat int64) (*proof, error) {
 // exactGroups is exact for one number of token groups. Its bound may be any
 // score that is no lower than beat, if there is nothing lower.
 func (m *model) exactGroups(groups int, beat int64) (*proof, error) {
-	r := &proof{}
 	ends, err := m.bestEnds(groups)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range ends {
-		r.bound += min(e.bound.one, e.bound.many)
+	c := &chain{model: m, ends: ends, layers: make(map[*part][]*layerResult)}
+	for _, sizes := range m.groupSizes(groups) {
+		c.sizes = append(c.sizes, sizes)
 	}
-	least, choices := make(map[*part]int64), make(map[*part][]groupChoice)
 	if groups > 1 {
-		for i := 1; i <= m.layers(); i++ {
-			c := m.parts[i]
-			if choices[c] == nil {
-				if least[c], choices[c], err = m.leastGroups(i, groups); err != nil {
-					return nil, err
-				}
-			}
-			r.bound = min(r.bound+least[c], never)
+		if bound, err := c.several(groups, beat); err != nil || bound >= beat {
+			return &proof{bound: bound}, err
 		}
-		if r.bound >= beat {
-			return r, nil
-		}
+		return c.join()
 	}
-	return m.join(groups, ends, func(i int) (*layerResult, error) {
-		if groups == 1 {
-			return m.bestLayer(i)
-		}
-		c := m.parts[i]
-		alike := int64(0)
-		for _, other := range m.parts {
-			if other == c {
-				alike++
-			}
-		}
-		return m.bestGroups(i, choices[c], least[c]+(beat-r.bound)/alike+1)
-	})
-}
-
-// join puts the best placements of the parts together.
-func (m *model) join(groups int, ends [2]*endResult, solve func(i int) (*layerResult, error)) (*proof, error) {
-	r := &proof{}
-	p := m.blank(m.devices)
-	p.Strategy = "searched"
-	done := make(map[*part]*layerResult)
-	complete := true
-	sum := bounds{never, ends[0].bound.many} // the embedding is taken to be everywhere
 	for i := 1; i <= m.layers(); i++ {
-		c := m.parts[i]
-		if done[c] == nil {
-			var err error
-			if done[c], err = solve(i); err != nil {
+		p := m.parts[i]
+		for _, sizes := range c.sizes[len(c.layers[p]):] {
+			l, err := m.bestLayer(i, sizes[0], nil)
+			if err != nil {
 				return nil, err
 			}
+			c.layers[p] = append(c.layers[p], l)
 		}
-		l := done[c]
-		sum = bounds{
-			min(sum.many+l.bound.one, sum.one+max(l.alone.one, l.bound.one), never),
-			min(sum.many+l.bound.many, sum.one+max(l.alone.many, l.bound.many), never),
-		}
-		if l.limit != "" && r.limit == "" {
-			r.limit = fmt.Sprintf("layer %d: %s", i-1, l.limit)
-		}
-		complete = complete && l.layer.Groups != nil
-		p.Layers[i-1] = l.layer
 	}
-	r.bound = min(sum.many+ends[1].bound.many, sum.one+ends[1].bound.one)
-	if !complete {
-		return r, nil
+	r, err := c.join()
+	if err != nil || r.best != nil && r.best.score <= r.bound || r.bound >= beat || m.devices > maxGrowth {
+		return r, err
 	}
-	p.Embed, p.Head = ends[0].of(m, p.Layers[0].Groups), ends[1].of(m, p.Layers[m.layers()-1].Groups)
-	s, err := m.place(p)
-	if err != nil {
+	if err := c.growth(); err != nil { // a group may grow on the way, which was only bounded
 		return nil, err
 	}
-	switch {
-	case !m.fits(s.bytes):
-		r.limit = "memory: the best placements of the layers do not fit together"
+	return c.join()
+}
+
+// maxGrowth is the most devices for which groups that grow are worked out.
+const maxGrowth = 4
+
+// chain is what is known of all parts of a model on one number of token groups.
+type chain struct {
+	*model
+	sizes  [][]int // of token groups
+	ends   [2]*endResult
+	layers map[*part][]*layerResult // for each of the sizes
+	grown  map[*part][][]*grown     // for each of the sizes, after each smaller one
+}
+
+// grown is a layer on one token group after a layer on a smaller one.
+type grown struct {
+	layerResult
+	prev []int // devices of the smaller group that give the best score
+}
+
+// growth works out layers after layers on fewer devices, whichever those are.
+func (c *chain) growth() error {
+	c.grown = make(map[*part][][]*grown)
+	for i := 2; i <= c.model.layers(); i++ {
+		p := c.parts[i]
+		if c.grown[p] != nil {
+			continue
+		}
+		for k := range c.sizes {
+			var list []*grown
+			for j := range k {
+				g := &grown{layerResult: *newResult(never, 1)}
+				for _, prev := range c.smaller(c.sizes[j][0], c.sizes[k][0]) {
+					l, err := c.bestLayer(i, c.sizes[k][0], prev)
+					if err != nil {
+						return err
+					}
+					if l.best < g.best {
+						g.best, g.layer, g.prev = l.best, l.layer, prev
+					}
+					g.bound = g.bound.min(l.bound)
+				}
+				list = append(list, g)
+			}
+			c.grown[p] = append(c.grown[p], list)
+		}
+	}
+	return nil
+}
+
+// smaller lists the choices of n devices before a group of the first size
+// devices: some of those, and others, which are alike.
+func (c *chain) smaller(n, size int) [][]int {
+	var list [][]int
+	for mask := range 1 << size {
+		var some []int
+		for d := range size {
+			if mask&(1<<d) != 0 {
+				some = append(some, d)
+			}
+		}
+		for d := size; d < c.devices && len(some) < n; d++ {
+			some = append(some, d)
+		}
+		if len(some) == n {
+			list = append(list, some)
+		}
+	}
+	return list
+}
+
+// several works out layers on several token groups as far as they may beat a
+// score, and returns a score that nothing is below.
+func (c *chain) several(groups int, beat int64) (int64, error) {
+	least, choices := make(map[*part]int64), make(map[*part][]groupChoice)
+	alike := make(map[*part]int64)
+	bound := c.ends[0].bound.many + min(c.ends[1].bound.one, c.ends[1].bound.many)
+	for i := 1; i <= c.model.layers(); i++ {
+		p := c.parts[i]
+		if alike[p]++; choices[p] == nil {
+			var err error
+			if least[p], choices[p], err = c.leastGroups(i, groups); err != nil {
+				return 0, err
+			}
+		}
+		bound = min(bound+least[p], never)
+	}
+	if bound >= beat {
+		return bound, nil
+	}
+	for i := 1; i <= c.model.layers(); i++ {
+		p := c.parts[i]
+		for _, ch := range choices[p][len(c.layers[p]):] {
+			l, err := c.bestGroups(i, ch, least[p]+(beat-bound)/alike[p]+1)
+			if err != nil {
+				return 0, err
+			}
+			c.layers[p] = append(c.layers[p], l)
+		}
+	}
+	return bound, nil
+}
+
+// reach is what it costs at least to get to a layer's end: with its result on
+// one device of each group, and on several; and the sizes before, for the
+// layers as they can be put together.
+type reach struct {
+	least bounds
+	best  int64
+	from  int
+}
+
+// join puts the best placements of the parts together: the cheapest way
+// through the sizes of token groups, layer by layer.
+//
+// A group that grows waits for rows to come to the new devices; a group that
+// shrinks costs nothing. Only ways that stay or shrink are put together.
+func (c *chain) join() (*proof, error) {
+	r := &proof{}
+	ways := make([][]reach, c.model.layers()+1)
+	ways[0] = make([]reach, len(c.sizes))
+	for k := range ways[0] {
+		ways[0][k] = reach{bounds{never, c.ends[0].bound.many}, c.ends[0].score(c.sizes[k]), k}
+	}
+	for l := range c.model.layers() {
+		ways[l+1] = make([]reach, len(c.sizes))
+		for k := range c.sizes {
+			ways[l+1][k] = c.step(ways[l], l+1, k)
+			if res := c.layers[c.parts[l+1]][k]; res.limit != "" && r.limit == "" {
+				r.limit = fmt.Sprintf("layer %d: %s", l, res.limit)
+			}
+		}
+	}
+	r.bound = never
+	best, at := int64(never), 0
+	for k, w := range ways[c.model.layers()] {
+		r.bound = min(r.bound, w.least.many+c.ends[1].bound.many, w.least.one+c.ends[1].bound.one)
+		if score := w.best + c.ends[1].score(c.sizes[k]); score < best {
+			best, at = score, k
+		}
+	}
+	if best >= never {
 		return r, nil
+	}
+	return r, c.assemble(r, ways, at)
+}
+
+// step extends the ways to a part on token groups of sizes number k.
+func (c *chain) step(before []reach, i, k int) reach {
+	l := c.layers[c.parts[i]][k]
+	w := reach{noBound, never, k}
+	for j, b := range before {
+		grows := 0
+		for g := range c.sizes[k] {
+			grows = max(grows, c.sizes[k][g]-c.sizes[j][g])
+		}
+		many, one, best := l.bound, l.bound, l.best
+		if len(c.sizes[k]) == 1 && c.sizes[k][0] > 1 {
+			one = one.max(l.late[0])
+			if grows > 0 {
+				many, best = many.max(l.late[c.sizes[j][0]-1]), never
+			}
+		}
+		if grows > 0 && c.grown[c.parts[i]] != nil {
+			g := c.grown[c.parts[i]][k][j]
+			many, best = many.max(g.bound), g.best
+		}
+		w.least.one = min(w.least.one, b.least.many+many.one, b.least.one+one.one)
+		w.least.many = min(w.least.many, b.least.many+many.many, b.least.one+one.many)
+		fits := j == k || len(c.sizes[k]) == 1
+		if score := b.best + best; fits && l.layer.Groups != nil && score < w.best {
+			w.best, w.from = score, j
+		}
+	}
+	return w
+}
+
+// assemble makes the placement of the best way, which ends with sizes number k.
+func (c *chain) assemble(r *proof, ways [][]reach, k int) error {
+	p := c.blank(c.devices)
+	p.Strategy = "searched"
+	names := upTo(c.devices) // of the devices that are numbered as the layer after does
+	for l := c.model.layers(); l > 0; l-- {
+		from := ways[l][k].from
+		res := c.layers[c.parts[l]][k]
+		if grown := c.grown[c.parts[l]]; grown != nil && from < k && len(c.sizes[k]) == 1 {
+			p.Layers[l-1] = renamed(grown[k][from].layer, names)
+			names = rename(grown[k][from].prev, names)
+		} else {
+			p.Layers[l-1] = renamed(res.layer, names)
+		}
+		k = from
+	}
+	p.Embed, p.Head = c.ends[0].of(c.model, p.Layers[0].Groups), c.ends[1].of(c.model, p.Layers[len(p.Layers)-1].Groups)
+	s, err := c.place(p)
+	switch {
+	case err != nil:
+		return err
+	case !c.fits(s.bytes):
+		r.limit = "memory: the best placements of the layers do not fit together"
+		return nil
 	case s.score > r.bound && r.limit == "":
-		r.limit = "the best placements of the layers are on different devices"
+		r.limit = "devices that wait for rows when the next layer is on more of them"
 	}
 	r.best = s
-	return r, nil
+	return nil
 }
 
 // endResult is what is known of the prologue or the epilogue by itself.
@@ -144,14 +300,87 @@ type endChoice struct {
 	splits []placement.Split
 }
 
+// rename returns names by which the first devices are those listed.
+func rename(first, names []int) []int {
+	var list []int
+	for _, d := range first {
+		list = append(list, names[d])
+	}
+	for d, name := range names {
+		if !slices.Contains(first, d) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// renamed is a layer with its devices under other names.
+func renamed(l placement.Layer, names []int) placement.Layer {
+	split := func(s placement.Split) placement.Split {
+		c := slices.Clone(s)
+		for i := range c {
+			c[i].Device = names[c[i].Device]
+		}
+		return c
+	}
+	splits := func(list []placement.Split) []placement.Split {
+		var c []placement.Split
+		for _, s := range list {
+			c = append(c, split(s))
+		}
+		return c
+	}
+	r := placement.Layer{Attention: splits(l.Attention), Dense: splits(l.Dense)}
+	for _, g := range l.Groups {
+		var c []int
+		for _, d := range g {
+			c = append(c, names[d])
+		}
+		r.Groups = append(r.Groups, c)
+	}
+	for _, e := range l.Experts {
+		r.Experts = append(r.Experts, splits(e))
+	}
+	return r
+}
+
+// score is the best score on token groups of those sizes.
+func (e *endResult) score(sizes []int) int64 {
+	if c, ok := e.best[fmt.Sprint(numbered(sizes))]; ok {
+		return c.score
+	}
+	return 0
+}
+
+// numbered are token groups of those sizes, with devices in order.
+func numbered(sizes []int) [][]int {
+	var groups [][]int
+	next := 0
+	for _, n := range sizes {
+		groups = append(groups, upTo(next + n)[next:])
+		next += n
+	}
+	return groups
+}
+
 // of returns the best splits for token groups.
 func (e *endResult) of(m *model, groups [][]int) []placement.Split {
-	if c, ok := e.best[fmt.Sprint(groups)]; ok {
-		return c.splits
-	}
-	var list []placement.Split
+	var sizes []int
 	for _, g := range groups {
-		list = append(list, even(g, m.segments()))
+		sizes = append(sizes, len(g))
+	}
+	c, ok := e.best[fmt.Sprint(numbered(sizes))]
+	var list []placement.Split
+	for g, devices := range groups {
+		if !ok {
+			list = append(list, even(devices, m.segments()))
+			continue
+		}
+		own := slices.Clone(c.splits[g])
+		for i := range own {
+			own[i].Device = devices[own[i].Device-numbered(sizes)[g][0]]
+		}
+		list = append(list, own)
 	}
 	return list
 }
@@ -178,12 +407,7 @@ func (m *model) bestEnds(groups int) ([2]*endResult, error) {
 
 // endOn looks at token groups of those sizes.
 func (m *model) endOn(e *endResult, part int, sizes []int) error {
-	var groups [][]int
-	next := 0
-	for _, n := range sizes {
-		groups = append(groups, upTo(next + n)[next:])
-		next += n
-	}
+	groups := numbered(sizes)
 	key := fmt.Sprint(groups)
 	for _, splits := range m.eachGroup(groups) {
 		everywhere := true

@@ -51,22 +51,52 @@ type groupChoice struct {
 }
 
 // bestGroups finds the best placement of a part on several token groups, as
-// far as it may beat a score. Experts of their own are only bounded.
-func (m *model) bestGroups(i int, list []groupChoice, beat int64) (*layerResult, error) {
-	r := &layerResult{bound: noBound, alone: noBound, best: beat}
-	for _, ch := range list {
-		if ch.local < r.best {
+// far as it may beat a score.
+func (m *model) bestGroups(i int, ch groupChoice, beat int64) (*layerResult, error) {
+	r := newResult(beat, 1)
+	if ch.local < r.best {
+		if ok, err := m.localExperts(i, ch.sizes, r); err != nil {
+			return nil, err
+		} else if !ok {
 			r.cannot(bounds{ch.local, ch.local}, fmt.Sprintf("token groups of %v devices with experts of their own", ch.sizes))
 		}
-		if ch.spread < r.best {
-			if err := m.spread(i, ch, r); err != nil {
-				return nil, err
-			}
+	}
+	if ch.spread < r.best {
+		if err := m.spread(i, ch, r); err != nil {
+			return nil, err
 		}
 	}
-	r.finish()
-	r.alone = r.bound
-	return r, nil
+	return r.finish(), nil
+}
+
+// localExperts looks at placements in which every group has experts of its
+// own. It reports false if there are more than it looks at, which is so unless
+// every group is one device: then there is only one.
+func (m *model) localExperts(i int, sizes []int, r *layerResult) (bool, error) {
+	c := m.parts[i]
+	opens, err := m.openings(i, sizes, 0, nil)
+	if err != nil || slices.Max(sizes) > 1 {
+		return false, err
+	}
+	for k := range opens {
+		o := &opens[k]
+		l := o.layer
+		l.Experts = make([]placement.Expert, c.experts)
+		for e := range l.Experts {
+			for _, g := range l.Groups {
+				l.Experts[e] = append(l.Experts[e], even(g, m.segments()))
+			}
+		}
+		p := m.same(l)
+		s, err := m.script(c, m.key(i, p, nil), m.around(i, p), nil)
+		if err != nil {
+			return false, err
+		}
+		score := m.follow(c, s, &l).score
+		r.improve(score, l)
+		r.bound = r.bound.min(bounds{score, score})
+	}
+	return true, nil
 }
 
 // together reports whether one group has all tokens in every load.
@@ -98,7 +128,7 @@ func (m *model) spread(i int, ch groupChoice, r *layerResult) error {
 		return nil
 	}
 	for others := range m.devices - used + 1 {
-		opens, err := m.openings(i, ch.sizes, others)
+		opens, err := m.openings(i, ch.sizes, others, nil)
 		if err != nil {
 			return err
 		}
@@ -134,16 +164,12 @@ func (m *model) groupSizes(groups int) [][]int {
 // alone returns the kernels that one device runs before the experts.
 func (m *model) alone(i int) ([]*ir.Node, error) {
 	c := m.parts[i]
-	p := m.blank(m.devices)
 	all := []placement.Split{even([]int{0}, m.segments())}
 	l := placement.Layer{Groups: [][]int{{0}}, Attention: all, Dense: all, Experts: make([]placement.Expert, c.experts)}
 	for e := range l.Experts {
 		l.Experts[e] = placement.Expert{all[0]}
 	}
-	for k := range p.Layers {
-		p.Layers[k] = l
-	}
-	p.Embed, p.Head = all, all
+	p := m.same(l)
 	placed, err := m.Outline.Place(c.index, p, nil)
 	if err != nil {
 		return nil, err

@@ -38,15 +38,23 @@ func (b bounds) max(c bounds) bounds { return bounds{max(b.one, c.one), max(b.ma
 func (b bounds) add(x int64) bounds { return bounds{min(b.one+x, never), min(b.many+x, never)} }
 
 // layerResult is what is known of the best placement of a layer by itself, on
-// any token groups of a number.
+// token groups of given sizes.
 type layerResult struct {
 	bound bounds // no placement has a lower score
-	// alone is the same where only one device of the group has what the layer
-	// before left.
-	alone bounds
+	// late is the same where only k+1 devices of the group have what the layer
+	// before left, and the others must wait for it.
+	late  []bounds
 	best  int64
 	layer placement.Layer // that has the best score
 	limit string          // what the bound stops at, if it is below the best
+}
+
+func newResult(beat int64, devices int) *layerResult {
+	r := &layerResult{bound: noBound, best: beat}
+	for range devices - 1 {
+		r.late = append(r.late, noBound)
+	}
+	return r
 }
 
 // improve takes over what is better of a layer.
@@ -73,18 +81,19 @@ func (r *layerResult) finish() *layerResult {
 	return r
 }
 
-// bestLayer finds the best placement of a part on one token group, memory
-// aside, best first: options whose bound is lowest are worked out until the
-// next bound is no lower than what was found.
-func (m *model) bestLayer(i int) (*layerResult, error) {
-	r := &layerResult{bound: noBound, alone: noBound, best: never}
-	var opens []opening
-	for n := 1; n <= m.devices; n++ {
-		list, err := m.openings(i, []int{n}, 0)
-		if err != nil {
-			return nil, err
-		}
-		opens = append(opens, list...)
+// bestLayer finds the best placement of a part on one token group of so many
+// devices, memory aside, best first: options whose bound is lowest are worked
+// out until the next bound is no lower than what was found. prev is the devices
+// that have what the layer before left, if they are not the same.
+func (m *model) bestLayer(i, devices int, prev []int) (*layerResult, error) {
+	r := newResult(never, devices)
+	var groups [][]int
+	if prev != nil {
+		groups = [][]int{prev}
+	}
+	opens, err := m.openings(i, []int{devices}, 0, groups)
+	if err != nil {
+		return nil, err
 	}
 	if err := m.closeAll(i, opens, r); err != nil {
 		return nil, err
@@ -113,22 +122,24 @@ func (m *model) closeAll(i int, opens []opening, r *layerResult) error {
 				r.cannot(o.bound, fmt.Sprintf("%s on %d devices, %d of them with the tokens of %d groups", o.end, o.devices, o.open.tokens, len(o.open.layer.Groups)))
 			}
 		}
-		late := m.lateBound(i, f, w, o)
-		r.alone = r.alone.min(least.add(m.delay(i, o.open)).max(late))
+		for k := range r.late {
+			late := m.lateBound(i, f, w, o, k+1)
+			r.late[k] = r.late[k].min(least.add(m.delay(i, o.open, k+1)).max(late))
+		}
 	}
 	return nil
 }
 
-// lateBound bounds an option if only one device has the rows at first, and
-// copies everything but the experts: the others are late.
-func (m *model) lateBound(i int, f *floor, w *work, o *option) bounds {
+// lateBound bounds an option if only so many devices have the rows at first,
+// and everything but the experts is copied: the others are late.
+func (m *model) lateBound(i int, f *floor, w *work, o *option, early int) bounds {
 	if len(o.open.layer.Groups) > 1 || o.open.tokens < 2 || !o.open.layer.Attention[0].Copies(m.segments()) {
 		return bounds{}
 	}
 	waits := m.waits(i)
 	starts := m.starts(o.open, o.devices, f)
 	for k := range starts {
-		for d := 1; d < len(starts[k]); d++ {
+		for d := early; d < len(starts[k]); d++ {
 			starts[k][d] = max(starts[k][d], starts[k][0]+waits[k])
 		}
 	}
@@ -163,9 +174,11 @@ func (m *model) closeDense(i int, opens []opening, r *layerResult) error {
 			}
 			one = min(one, m.follow(c, s, &o.layer).score)
 		}
-		b := bounds{one, min(score, one+(score-one))}
+		b := bounds{one, score}
 		r.bound = r.bound.min(b)
-		r.alone = r.alone.min(b.add(m.delay(i, o)))
+		for k := range r.late {
+			r.late[k] = r.late[k].min(b.add(m.delay(i, o, k+1)))
+		}
 	}
 	return nil
 }
@@ -173,14 +186,10 @@ func (m *model) closeDense(i int, opens []opening, r *layerResult) error {
 // leaving is the script of an opening that leaves its result on one device of
 // its group.
 func (m *model) leaving(i int, o *opening, device int) (*script, error) {
-	p := m.blank(m.devices)
-	for k := range p.Layers {
-		p.Layers[k] = o.layer
+	p := m.same(o.layer)
+	if o.prev != nil && i > 1 {
+		p.Layers[i-2].Groups = o.prev
 	}
-	for _, g := range o.layer.Groups {
-		p.Embed = append(p.Embed, even(g, m.segments()))
-	}
-	p.Head = p.Embed
 	var needs []passes.Need
 	for _, n := range m.Outline.AllNeeds(m.parts[i].index, m.around(i, p)) {
 		if n.Device == device || len(o.layer.Groups) > 1 {
@@ -191,14 +200,14 @@ func (m *model) leaving(i int, o *opening, device int) (*script, error) {
 }
 
 // delay is, in the score, by how much longer an opening takes at least if only
-// one device has the rows: where several have parts of the attention, all but
-// one wait for rows to come.
-func (m *model) delay(i int, o *opening) int64 {
+// so many devices have the rows: where more have parts of the attention, they
+// wait for rows to come.
+func (m *model) delay(i int, o *opening, early int) int64 {
 	if len(o.layer.Groups) > 1 {
 		return 0
 	}
 	split := o.layer.Attention[0]
-	if len(split) < 2 || split.Copies(m.segments()) {
+	if len(split) <= early || split.Copies(m.segments()) {
 		return 0
 	}
 	least, most := m.segments(), 0

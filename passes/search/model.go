@@ -21,6 +21,7 @@ type Problem struct {
 	Positions int    // KV entries that each device of a token group has room for
 	Buffers   int64  // bytes that a device needs besides weights and KV entries
 	Seed      uint64 // of the batches
+	Samples   int    // batches for each kind of step, a power of two up to 32; 0: by its tokens
 }
 
 // load is a kind of step of the workload, and the batches sampled for it.
@@ -110,7 +111,13 @@ func newModel(p *Problem) (*model, error) {
 	}
 	m.budget = p.Machine.Device.Memory.Value - p.Machine.Device.Reserve.Value - p.Buffers
 	for _, s := range p.Workload.Steps {
-		n := samplesFor(s.Tokens)
+		n := p.Samples
+		if n == 0 {
+			n = samplesFor(s.Tokens)
+		}
+		if n < 1 || scoreUnits%n != 0 {
+			return nil, fmt.Errorf("search: %d samples: need a power of two from 1 to %d", n, scoreUnits)
+		}
 		m.loads = append(m.loads, load{Step: s, samples: n, first: m.width, weight: s.Count * int64(scoreUnits/n)})
 		m.width += n
 	}
@@ -209,4 +216,17 @@ func (m *model) quantile(times []int64) int64 {
 // blank is a placement of which only some layers are filled in.
 func (m *model) blank(devices int) *placement.Placement {
 	return &placement.Placement{Devices: devices, Segments: m.segments(), Layers: make([]placement.Layer, m.layers())}
+}
+
+// same is a placement in which every layer is placed like l.
+func (m *model) same(l placement.Layer) *placement.Placement {
+	p := m.blank(m.devices)
+	for k := range p.Layers {
+		p.Layers[k] = l
+	}
+	for _, g := range l.Groups {
+		p.Embed = append(p.Embed, even(g, m.segments()))
+	}
+	p.Head = p.Embed
+	return p
 }
