@@ -107,7 +107,9 @@ func (b *brute) best() int64 {
 		layouts := b.layouts(groups)
 		second := make(map[string]map[string]second) // by the groups of layer 0, and its needs
 		for _, own := range layouts {
-			b.secondLayer(own, layouts, second)
+			if own[0][0] == 0 { // devices are alike: this one may be called so
+				b.secondLayer(own, layouts, second)
+			}
 		}
 		for _, own := range layouts {
 			for _, s := range second[fmt.Sprint(own)] {
