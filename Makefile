@@ -4,7 +4,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test check goldens random fuzz bench clean
+.PHONY: build run test check goldens random mutants fuzz bench clean
 
 build:
 	$(GO) build -trimpath -o bin/moec ./cmd/moec
@@ -31,6 +31,11 @@ goldens:
 # the bits of the naive evaluator.
 random:
 	$(GO) test ./compiler -run TestRandomPrograms -timeout 40m -args -cases 2000
+
+# 100,000 damaged plans: which rule refuses which, and whether any that is
+# accepted computes something else.
+mutants:
+	$(GO) test ./planner/mutate -run TestMutants -v -timeout 60m -args -mutants 100000 -programs 120
 
 # Every fuzz target for FUZZTIME each, with the corpus in the repository.
 FUZZTIME ?= 10s

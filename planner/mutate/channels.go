@@ -243,6 +243,26 @@ var channelMutations = []Mutation{
 		e.move(s, to)
 		return fmt.Sprint(what, " to ", to), true
 	}},
+	{"a collective is met twice in a row", "V02", func(e *editor) (string, bool) {
+		s, ok := e.site(collective)
+		if !ok {
+			return "", false
+		}
+		s.queue.Steps = slices.Insert(s.queue.Steps, s.at, cloneStep(*s.Step))
+		return fmt.Sprint(s), true
+	}},
+	{"devices meet two collectives in opposite orders", "V02", func(e *editor) (string, bool) {
+		a, b, ok := e.pair()
+		if !ok {
+			return "", false
+		}
+		if a.at > b.at {
+			a, b = b, a
+		}
+		step := *a.Step // behind the other
+		a.queue.Steps = slices.Insert(slices.Delete(a.queue.Steps, a.at, a.at+1), b.at, step)
+		return fmt.Sprintf("%s: device %d: steps %d and %d", a.block.Name, a.queue.Device, a.at, b.at), true
+	}},
 	{"devices wait for each other in a circle", "V08", func(e *editor) (string, bool) { return e.circle() }},
 	{"a device has no queue in a block", "V03", func(e *editor) (string, bool) {
 		s, ok := e.site(nil)
@@ -352,7 +372,6 @@ func (e *editor) circle() (string, bool) {
 		m := &e.Memory[out.Device]
 		m.Buffers += out.Bytes
 		m.Total += out.Bytes
-		m.Budget += out.Bytes
 		queues[next].Steps = slices.Insert(queues[next].Steps, 0, plan.Step{Op: "transfer", Out: out.Name, Args: args, Attrs: channel})
 		queues[i].Steps = append(queues[i].Steps, plan.Step{Op: "send", Args: args, Attrs: channel})
 	}

@@ -37,7 +37,7 @@ func (m Mutation) Apply(rng *rand.Rand, p *plan.Plan) (string, bool) {
 
 // Mutations lists all kinds.
 func Mutations() []Mutation {
-	return slices.Concat(nameMutations, memoryMutations, channelMutations, flowMutations, typeMutations, shardMutations, sumMutations, valueMutations)
+	return slices.Concat(nameMutations, memoryMutations, channelMutations, flowMutations, typeMutations, shardMutations, sumMutations, valueMutations, kernelMutations)
 }
 
 // Oracle is somebody who accepts or refuses plans.
@@ -54,6 +54,7 @@ type Row struct {
 	Mutation Mutation
 	Applied  int
 	Verifier int            // refused by the first oracle
+	Expected int            // of those, by the rule that should
 	Others   int            // refused by another that is no judge
 	Equal    int            // accepted by all, judges included: computes the same
 	Survived int            // accepted by all, and there was no judge
@@ -61,28 +62,29 @@ type Row struct {
 	Rules    map[string]int // of the refusals by the first oracle, every rule broken
 }
 
-// Killed returns how many mutants were refused in time.
-func (r *Row) Killed() int { return r.Verifier + r.Others }
-
 // Escape is a mutant that was accepted and should not have been.
 type Escape struct {
-	What string
-	Seed uint64 // the mutant's number
-	Err  error
+	What   string
+	Number uint64 // of the mutant in its run
+	Err    error
 }
 
 // Score is the outcome of a run.
 type Score struct {
 	Rows    []Row // by mutation, in the table's order
 	Escapes []Escape
-	Equals  []Escape
+	Equals  []Escape // what computes the same, for looking at
 }
 
 // Run applies n mutations to p, one at a time and all kinds in turn, and asks
 // the oracles in order; the first is the verifier. Mutants that are equal to p
 // do not count. The same arguments give the same score.
 func Run(p *plan.Plan, seed uint64, n int, oracles []Oracle) Score {
-	kinds := Mutations()
+	return RunKinds(Mutations(), p, seed, n, oracles)
+}
+
+// RunKinds is Run with some kinds of mutations only.
+func RunKinds(kinds []Mutation, p *plan.Plan, seed uint64, n int, oracles []Oracle) Score {
 	s := Score{Rows: make([]Row, len(kinds))}
 	for i, m := range kinds {
 		s.Rows[i] = Row{Mutation: m, Rules: make(map[string]int)}
@@ -93,7 +95,7 @@ func Run(p *plan.Plan, seed uint64, n int, oracles []Oracle) Score {
 		kind, q, what := d.mutant(i)
 		if q != nil {
 			applied++
-			s.ask(&s.Rows[kind], Escape{What: what, Seed: i}, q, oracles)
+			s.ask(&s.Rows[kind], Escape{What: what, Number: i}, q, oracles)
 		}
 	}
 	return s
@@ -160,10 +162,7 @@ func (s *Score) ask(r *Row, e Escape, q *plan.Plan, oracles []Oracle) {
 			e.Err = fmt.Errorf("%s: %w", o.Name, err)
 			s.Escapes = append(s.Escapes, e)
 		case j == 0:
-			r.Verifier++
-			for _, rule := range rulesOf(err) {
-				r.Rules[rule]++
-			}
+			r.refused(err)
 		default:
 			r.Others++
 		}

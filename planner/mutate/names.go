@@ -42,7 +42,7 @@ var nameMutations = []Mutation{
 		l.Groups = append(l.Groups, []int{len(e.Memory)})
 		return "a token group", true
 	}},
-	{"two devices exchange their queues", "V04", func(e *editor) (string, bool) {
+	{"two devices exchange their queues", "V01", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.block.Queues) > 1 })
 		if !ok {
 			return "", false

@@ -41,9 +41,6 @@ func relay(p *plan.Plan) {
 	for d := range p.Memory {
 		m := &p.Memory[d]
 		m.Total = m.Consts + m.Weights + m.Caches + m.Buffers
-		if m.Total <= p.Machine.Memory-p.Machine.Reserve {
-			m.Budget = max(m.Budget, m.Total)
-		}
 	}
 }
 

@@ -148,7 +148,7 @@ var valueMutations = []Mutation{
 		}
 		return fmt.Sprint(s), true
 	}},
-	{"a slice is of other entries", Meaning, func(e *editor) (string, bool) {
+	{"a step takes another slice", Meaning, func(e *editor) (string, bool) {
 		s, ok := e.site(op("slice"))
 		if !ok {
 			return "", false
