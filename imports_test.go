@@ -40,6 +40,7 @@ var layers = map[string][]string{
 	"compiler":        {"dsl", "passes", "planner", "codegen", "ir/machine", "runtime/checkpoint"},
 
 	"planner/mutate":   {"planner/plan"},
+	"planner/prove":    {"planner/plan"},
 	"planner/simulate": {"planner/plan", "ir/cost", "ir/machine", "ir/routing"},
 
 	"runtime/step":        {"ir/tensor"},

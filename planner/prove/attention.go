@@ -1,0 +1,239 @@
+package prove
+
+import (
+	"fmt"
+	"slices"
+
+	"moec/ir"
+	"moec/ir/tensor"
+)
+
+// rope turns pairs of entries by angles of which nothing is known but that
+// they follow from position, frequency and the factor on sine and cosine.
+func rope(c *call) error {
+	x, positions, freqs := c.args[0], c.args[1].data, c.args[2].data
+	heads, pairs := x.dims[1], len(freqs)
+	near, far := 1, pairs // from one pair to the next, from an entry to its partner
+	if c.attrs.Text("style") == "interleaved" {
+		near, far = 2, 1
+	}
+	for t, p := range positions {
+		for i, f := range freqs {
+			cos, sin := hash(mixIn(mixIn(c.salt, 1), p), f), hash(mixIn(mixIn(c.salt, 2), p), f)
+			if isPoison(p) {
+				cos, sin = p, p
+			}
+			for h := range heads {
+				in, out := x.row(t*heads+h), c.out.row(t*heads+h)
+				a, b := in[i*near], in[i*near+far]
+				out[i*near] = sub(mul(a, cos), mul(b, sin))
+				out[i*near+far] = add(mul(b, cos), mul(a, sin))
+			}
+		}
+		for h := range heads {
+			copy(c.out.row(t*heads + h)[2*pairs:], x.row(t*heads + h)[2*pairs:])
+		}
+	}
+	return nil
+}
+
+// pager finds the place of a sequence's position in a cache.
+type pager func(sequence, position uint64) (int, error)
+
+// kvAppend stores keys and values at the places of their tokens.
+func (c *call) kvAppend(kv *cache, at pager) error {
+	k, v, sequences, positions := c.args[0], c.args[1], c.args[2].data, c.args[3].data
+	for t := range sequences {
+		place, err := at(sequences[t], positions[t])
+		if err != nil {
+			return err
+		}
+		entry := make([]uint64, 0, kv.heads*kv.width())
+		for h := range kv.heads {
+			entry = append(entry, k.row(t*kv.heads+h)...)
+			entry = append(entry, v.row(t*kv.heads+h)...)
+		}
+		kv.places[place] = entry
+	}
+	return nil
+}
+
+// attention is, for each query head of each token, the mean of the values that
+// it sees with weights that are an unknown function of scale, softcap, window,
+// position and the product of query and key, and of the sink.
+func (c *call) attention(kv *cache, at pager, missing func(place int) uint64) error {
+	q, sequences, positions := c.args[0], c.args[2].data, c.args[3].data
+	group, first, kvFirst := c.attrs.Int("group", 1), c.attrs.Int("q_first", 0), c.attrs.Int("kv_first", 0)
+	heads, sinks := q.dims[1], c.optional(4)
+	for t, p := range positions {
+		entries, err := c.visible(kv, at, missing, sequences[t], p)
+		if err != nil {
+			return err
+		}
+		for h := range heads {
+			head := (first+h)/group - kvFirst
+			if head < 0 || head >= kv.heads {
+				return fmt.Errorf("query head %d reads KV head %d of %d", first+h, head, kv.heads)
+			}
+			total, out := uint64(0), c.out.row(t*heads+h)
+			if sinks != nil {
+				total = hash(mixIn(c.salt, 1), sinks[h])
+			}
+			for _, e := range entries {
+				row := e.data[head*kv.width():][:kv.width()]
+				weight := hash(mixIn(c.salt, e.position+2), dot(q.row(t*heads+h), row[:kv.keyDim]))
+				total = add(total, weight)
+				addRow(out, row[kv.keyDim:], weight)
+			}
+			total = inverse(total)
+			for i := range out {
+				out[i] = mul(out[i], total)
+			}
+		}
+	}
+	return nil
+}
+
+// entry is what a cache holds of a position.
+type entry struct {
+	position uint64
+	data     []uint64
+}
+
+// visible lists the entries that the token at a position sees.
+func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequence, position uint64) ([]entry, error) {
+	if isPoison(position) {
+		return nil, fmt.Errorf("a position is undefined")
+	}
+	from := uint64(0)
+	if w := uint64(max(0, c.attrs.Int("window", 0))); w > 0 && position+1 > w {
+		from = position + 1 - w
+	}
+	var list []entry
+	for p := from; p <= position; p++ {
+		place, err := at(sequence, p)
+		if err != nil {
+			return nil, err
+		}
+		data := kv.places[place]
+		if data == nil {
+			data = make([]uint64, kv.heads*kv.width())
+			fill(data, missing(place))
+		}
+		list = append(list, entry{p, data})
+	}
+	return list, nil
+}
+
+// choices are the experts that the rows of a router choose. The logical graph
+// makes them, so that all experts of a layer are chosen about equally often
+// whatever the router's numbers are; the plan looks them up. A row that the
+// model does not have finds none.
+type choices struct {
+	made  map[uint64][]uint64 // of a row's hash
+	decks map[int]*deck       // by topk node
+}
+
+func newChoices() *choices { return &choices{make(map[uint64][]uint64), make(map[int]*deck)} }
+
+// deck hands out the numbers below a limit in random order, again and again.
+type deck struct {
+	seed, dealt uint64
+	limit       int
+	left        []uint64
+}
+
+// deal returns n different numbers.
+func (d *deck) deal(n int) []uint64 {
+	var hand []uint64
+	for len(hand) < n {
+		if len(d.left) == 0 {
+			for e := range d.limit {
+				d.left = append(d.left, uint64(e))
+			}
+			for i := len(d.left) - 1; i > 0; i-- {
+				d.dealt++
+				j := mixIn(d.seed, d.dealt) % uint64(i+1)
+				d.left[i], d.left[j] = d.left[j], d.left[i]
+			}
+		}
+		i := slices.IndexFunc(d.left, func(e uint64) bool { return !slices.Contains(hand, e) })
+		if i < 0 { // what is left is in the hand already
+			d.left = nil
+			continue
+		}
+		hand = append(hand, d.left[i])
+		d.left = slices.Delete(d.left, i, i+1)
+	}
+	return hand
+}
+
+// topk is the choice of each row.
+func topk(c *call) error {
+	x, k := c.args[0], c.out.last()
+	for t := range x.rows() {
+		h, bad := c.salt, uint64(0)
+		for _, v := range x.row(t) {
+			h = mixIn(h, v)
+			if isPoison(v) && bad == 0 {
+				bad = v
+			}
+		}
+		hand, known := c.choices.made[h]
+		switch {
+		case bad != 0:
+			fill(c.out.row(t), bad)
+			continue
+		case known:
+		case c.choose:
+			d := c.choices.decks[c.node]
+			if d == nil {
+				d = &deck{seed: mixIn(c.seed, uint64(c.node)), limit: x.last()}
+				c.choices.decks[c.node] = d
+			}
+			hand = d.deal(min(k, x.last()))
+			c.choices.made[h] = hand
+		default:
+			fill(c.out.row(t), c.undefined())
+			continue
+		}
+		copy(c.out.row(t), hand)
+	}
+	return nil
+}
+
+// meaning returns the attributes of an op that make another function of it,
+// without those that say what is so anyhow.
+func meaning(op string, attrs ir.Attrs) ir.Attrs {
+	switch op {
+	case "rope":
+		if attrs.Float("scale", 1) == 1 {
+			attrs = attrs.Without("scale")
+		}
+	case "topk":
+		if attrs.Int("groups", 1) == attrs.Int("top_groups", 1) { // all are kept
+			attrs = attrs.Without("groups").Without("top_groups").Without("group_score")
+		}
+		if attrs.Text("group_score") == "max" {
+			attrs = attrs.Without("group_score")
+		}
+	case "attention":
+		if attrs.Float("softcap", 0) == 0 {
+			attrs = attrs.Without("softcap")
+		}
+	case "round":
+		return nil
+	}
+	return attrs
+}
+
+// elementsOf returns the shape and type without its symbol's place, for
+// comparing what may be read as each other: the products of the extents before
+// and after the symbol.
+func elementsOf(t tensor.Type) (outer int, sym tensor.Sym, inner int) {
+	at := slices.IndexFunc(t.Shape, func(d tensor.Dim) bool { return d.Sym != "" })
+	if at < 0 {
+		return 1, "", t.Shape.Static()
+	}
+	return t.Shape[:at].Static(), t.Shape[at].Sym, t.Shape[at+1:].Static()
+}

@@ -1,0 +1,150 @@
+package prove
+
+import (
+	"fmt"
+	"slices"
+
+	"moec/ir"
+	"moec/ir/tensor"
+	"moec/planner/plan"
+)
+
+// joinParts checks that the parts of a weight fill it, and joins its axes with
+// those of the model's weights.
+func (m *machine) joinParts(w *plan.Weight, t typed) error {
+	along := 0
+	for i := range w.Parts {
+		p := &w.Parts[i]
+		if err := partFits(p, w); err != nil {
+			return err
+		}
+		for axis, r := range p.Slice {
+			m.s.need(t.axes[axis], r[0], r[1], p.Shape[axis])
+		}
+		if p.Experts != nil {
+			m.s.need(t.axes[0], 1)
+		}
+		along += p.Extents()[w.Axis]
+		for turn := range min(w.Layers.Len(), 1<<12) {
+			if lw := m.logical.weights[named(p.Weight, layerOf(w.Layers, turn))]; lw != nil && len(lw.Shape) == len(t.axes) {
+				for axis, v := range m.s.weight(lw).axes {
+					m.s.join(v, t.axes[axis])
+				}
+			}
+		}
+	}
+	if along != w.Shape[w.Axis] {
+		return fmt.Errorf("its parts have %d entries along axis %d, it has %d", along, w.Axis, w.Shape[w.Axis])
+	}
+	return nil
+}
+
+// partFits checks a part's numbers.
+func partFits(p *plan.Part, w *plan.Weight) error {
+	rank := len(w.Shape)
+	if rank == 0 || len(p.Slice) != rank || len(p.Shape) != rank || w.Axis < 0 || w.Axis >= rank {
+		return fmt.Errorf("shape %v, joined along axis %d, has a part %v of %v", w.Shape, w.Axis, p.Slice, p.Shape)
+	}
+	for axis, r := range p.Slice {
+		if len(r) != 2 || r[0] < 0 || r[0] > r[1] || r[1] > p.Shape[axis] {
+			return fmt.Errorf("%v is not a part of %v", p.Slice, p.Shape)
+		}
+	}
+	for _, e := range p.Experts {
+		if e < 0 || e >= p.Shape[0] {
+			return fmt.Errorf("keeps expert %d of %d", e, p.Shape[0])
+		}
+	}
+	for axis, n := range p.Extents() {
+		if axis != w.Axis && n != w.Shape[axis] {
+			return fmt.Errorf("shape %v has a part of shape %v", w.Shape, p.Extents())
+		}
+	}
+	return nil
+}
+
+// assemble makes what a device keeps of a weight in a layer.
+func (m *machine) assemble(w *plan.Weight, t typed, layer int) (*array, error) {
+	out := newArray(w.DType, m.s.shape(t).Extents(nil))
+	outer, inner := out.around(w.Axis)
+	row, at := out.dims[w.Axis]*inner, 0
+	for i := range w.Parts {
+		p := m.weightPart(w, &w.Parts[i], t, layer)
+		data := make([]uint64, volume(p.extents()))
+		p.fill(data)
+		n := p.extents()[w.Axis] * inner
+		for o := range outer {
+			copy(out.data[o*row+at:][:n], data[o*n:])
+		}
+		at += n
+	}
+	return out, nil
+}
+
+// weightPart divides a part's numbers and finds out which numbers it has: those
+// of the model's weight if it is read from the same place of a checkpoint as
+// the model says.
+func (m *machine) weightPart(w *plan.Weight, p *plan.Part, t typed, layer int) weightPart {
+	name := named(p.Weight, layer)
+	part := weightPart{salt: weightSalt(m.env.seed, name), experts: p.Experts}
+	for axis, r := range p.Slice {
+		f := m.s.factor(t.axes[axis])
+		part.slice = append(part.slice, [2]int{r[0] / f, r[1] / f})
+		part.shape = append(part.shape, p.Shape[axis]/f)
+	}
+	if lw := m.logical.weights[name]; lw == nil || lw.DType != w.DType || !slices.Equal(lw.Shape, p.Shape) || !sameSource(lw.Source, p.Source) {
+		part.salt = mixText(part.salt, fmt.Sprint(w.DType, p.Shape, p.Source))
+	}
+	return part
+}
+
+func sameSource(a, b ir.Source) bool {
+	return a.Key == b.Key && a.Transposed == b.Transposed && slices.Equal(a.Stored, b.Stored) && slices.Equal(a.View, b.View)
+}
+
+// constLoc returns the loc of a const on a device.
+func (m *machine) constLoc(c *plan.Const, device int) (*loc, error) {
+	if volume(c.Shape) != len(c.Values) {
+		return nil, fmt.Errorf("const %s has %d values for shape %v", c.Name, len(c.Values), c.Shape)
+	}
+	l, err := m.loc(device, c.Offset, 4*int64(len(c.Values)), tensor.F32, "const "+c.Name)
+	if err == nil && l.load == nil {
+		t := m.s.typed(c, tensor.Type{DType: tensor.F32, Shape: tensor.Ints(c.Shape...)})
+		m.tables = append(m.tables, l)
+		l.load = func() (*array, error) { return m.s.table(c.Shape, c.Values, t, m.env.seed), nil }
+	}
+	return l, err
+}
+
+// joinConsts joins the axes of equal tables of plan and model.
+func (m *machine) joinConsts() {
+	for i := range m.p.Consts {
+		c := &m.p.Consts[i]
+		t := tensor.Type{DType: tensor.F32, Shape: tensor.Ints(c.Shape...)}
+		for _, n := range m.logical.consts {
+			if slices.Equal(n.Attrs.Ints("shape"), c.Shape) && slices.Equal(n.Attrs.Floats("values"), c.Values) {
+				own, of := m.s.typed(c, t), m.s.typed(n, n.Type)
+				for axis := range own.axes {
+					m.s.join(own.axes[axis], of.axes[axis])
+				}
+			}
+		}
+	}
+}
+
+// settleResidents loads consts and weights in order: what shares bytes with
+// one that is loaded later is lost.
+func (m *machine) settleResidents() {
+	done := make(map[*loc]bool)
+	for _, d := range m.devices {
+		d.findOverlaps()
+	}
+	for _, l := range append(m.tables, m.loaded...) {
+		for _, o := range l.overlaps {
+			if done[o] {
+				o.drop(origin{why: "was overwritten when " + l.name + " was loaded"}, 0)
+			}
+		}
+		done[l] = true
+	}
+}
