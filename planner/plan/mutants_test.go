@@ -600,6 +600,10 @@ var shardMutants = []mutant{
 		w := e.weight(0, "wq")
 		w.Parts = append(w.Parts, w.Parts[0])
 	}},
+	{"V13", "one fused", "parts are in another order than the name says", func(e *edit) { slices.Reverse(e.weight(0, "wv").Parts) }},
+	{"V13", "one", "a weight is called like another", func(e *edit) {
+		e.weight(0, "wk").Name, e.weight(0, "wv").Name = e.weight(0, "wv").Name, e.weight(0, "wk").Name
+	}},
 	{"V13", "one fused", "parts are joined along another axis", func(e *edit) { e.weight(0, "wv").Axis = 1 }},
 	{"V13", "one fused", "parts are joined along axis 7", func(e *edit) { e.weight(0, "wv").Axis = 7 }},
 	{"V13", "one fused", "a part is wider than the others", func(e *edit) { e.weight(0, "wv").Parts[1].Slice[1] = []int{0, 16} }},

@@ -41,7 +41,7 @@ func Rules() []Rule {
 		{"V22", "what a step reads and what it writes are apart, unless it works element by element on one buffer", false, (*verifier).scratch},
 		{"V17", "types agree: a step's result is what its op makes of its operands, and lists number what they are used for", false, (*verifier).types},
 		{"V25", "the order of sums is recorded and one for the whole plan: a weight is cut into the same leaves wherever it is used, and attention adds the same chunks", false, (*verifier).order},
-		{"V13", "every part of every weight is on some device and read, no slice leaves it, and its source has its shape", false, (*verifier).coverage},
+		{"V13", "every part of every weight is on some device and read, no slice leaves it, its source has its shape, and what is kept is called after its parts", false, (*verifier).coverage},
 		{"V14", "every expert has a home that serves all its tokens, copies take turns, and steps name the experts that are there", false, (*verifier).homes},
 		{"V15", "partial sums are added whole, each leaf where it belongs, before anything else reads them", false, (*verifier).sums},
 		{"V16", "no part enters a sum twice", false, (*verifier).twice},

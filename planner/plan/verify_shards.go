@@ -190,6 +190,13 @@ func (v *verifier) partsFill(w *Weight) {
 		return
 	}
 	sum := 0
+	var names []string
+	for _, p := range w.Parts {
+		names = append(names, p.Weight)
+	}
+	if piece, ok := strings.CutPrefix(w.Name, strings.Join(names, "+")); !ok || strings.Trim(piece, "/0123456789") != "" {
+		v.fail("weight %s of device %d is not called after its parts, %v", w.Name, w.Device, names)
+	}
 	for _, p := range w.Parts {
 		ext := p.Extents()
 		if len(ext) != len(w.Shape) {
