@@ -111,9 +111,17 @@ func (m *model) splits(group []int) []placement.Split {
 	return list
 }
 
-// open works out an opening: experts are taken to be on all its hosts, so that
-// each works out who chose whom, and not to be at home in every group.
+// open works out an opening.
 func (m *model) open(i int, o *opening) error {
+	s, err := m.script(i, m.opened(i, o), nil)
+	o.script = s
+	return err
+}
+
+// opened is a placement of an opening: experts are taken to be on all its
+// hosts, so that each works out who chose whom, and not to be at home in every
+// group.
+func (m *model) opened(i int, o *opening) *placement.Placement {
 	l := o.layer
 	l.Experts = make([]placement.Expert, m.parts[i].experts)
 	for e := range l.Experts {
@@ -123,9 +131,7 @@ func (m *model) open(i int, o *opening) error {
 	if o.prev != nil && i > 1 {
 		p.Layers[i-2].Groups = o.prev
 	}
-	s, err := m.script(m.parts[i], m.key(i, p, nil), m.around(i, p), nil)
-	o.script = s
-	return err
+	return p
 }
 
 // ending is how the experts of a layer are held, as far as bounds tell it.

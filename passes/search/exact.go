@@ -191,6 +191,11 @@ type reach struct {
 	least bounds
 	best  int64
 	from  int
+	// alone is the same as best if the result is on one device only, and
+	// aloneFrom where that comes from.
+	alone     int64
+	aloneFrom int
+	shrinks   bool // best comes from a layer that left its result on one device
 }
 
 // join puts the best placements of the parts together: the cheapest way
@@ -203,7 +208,7 @@ func (c *chain) join() (*proof, error) {
 	ways := make([][]reach, c.model.layers()+1)
 	ways[0] = make([]reach, len(c.sizes))
 	for k := range ways[0] {
-		ways[0][k] = reach{bounds{never, c.ends[0].bound.many}, c.ends[0].score(c.sizes[k]), k}
+		ways[0][k] = reach{least: bounds{never, c.ends[0].bound.many}, best: c.ends[0].score(c.sizes[k]), from: k, alone: never}
 	}
 	for l := range c.model.layers() {
 		ways[l+1] = make([]reach, len(c.sizes))
@@ -215,23 +220,26 @@ func (c *chain) join() (*proof, error) {
 		}
 	}
 	r.bound = never
-	best, at := int64(never), 0
+	best, at, alone := int64(never), 0, false
 	for k, w := range ways[c.model.layers()] {
 		r.bound = min(r.bound, w.least.many+c.ends[1].bound.many, w.least.one+c.ends[1].bound.one)
 		if score := w.best + c.ends[1].score(c.sizes[k]); score < best {
-			best, at = score, k
+			best, at, alone = score, k, false
+		}
+		if score := w.alone + c.ends[1].bound.one; len(c.sizes[k]) == 1 && score < best {
+			best, at, alone = score, k, true
 		}
 	}
 	if best >= never {
 		return r, nil
 	}
-	return r, c.assemble(r, ways, at)
+	return r, c.assemble(r, ways, at, alone)
 }
 
 // step extends the ways to a part on token groups of sizes number k.
 func (c *chain) step(before []reach, i, k int) reach {
 	l := c.layers[c.parts[i]][k]
-	w := reach{noBound, never, k}
+	w := reach{least: noBound, best: never, from: k, alone: never, aloneFrom: k}
 	for j, b := range before {
 		grows := 0
 		for g := range c.sizes[k] {
@@ -252,29 +260,55 @@ func (c *chain) step(before []reach, i, k int) reach {
 		w.least.many = min(w.least.many, b.least.many+many.many, b.least.one+one.many)
 		fits := j == k || len(c.sizes[k]) == 1
 		if score := b.best + best; fits && l.layer.Groups != nil && score < w.best {
-			w.best, w.from = score, j
+			w.best, w.from, w.shrinks = score, j, false
+		}
+		if score := b.best + l.alone; fits && grows <= 0 && l.alone < never && score < w.alone {
+			w.alone, w.aloneFrom = score, j
+		}
+		if score := b.alone + l.best; len(c.sizes[k]) == 1 && c.sizes[k][0] == 1 && b.alone < never && score < w.best {
+			w.best, w.from, w.shrinks = score, j, true
 		}
 	}
 	return w
 }
 
-// assemble makes the placement of the best way, which ends with sizes number k.
-func (c *chain) assemble(r *proof, ways [][]reach, k int) error {
+// assemble makes the placement of the best way, which ends with sizes number k,
+// with the result on one device or on all.
+func (c *chain) assemble(r *proof, ways [][]reach, k int, alone bool) error {
 	p := c.blank(c.devices)
 	p.Strategy = "searched"
 	names := upTo(c.devices) // of the devices that are numbered as the layer after does
+	head := -1
 	for l := c.model.layers(); l > 0; l-- {
-		from := ways[l][k].from
-		res := c.layers[c.parts[l]][k]
-		if grown := c.grown[c.parts[l]]; grown != nil && from < k && len(c.sizes[k]) == 1 {
+		w, res := ways[l][k], c.layers[c.parts[l]][k]
+		from, next := w.from, w.shrinks
+		switch grown := c.grown[c.parts[l]]; {
+		case alone:
+			from, next = w.aloneFrom, false
+			if l == c.model.layers() {
+				head = res.aloneDevice
+			} else { // the layer after is on this device
+				names = slices.Clone(names)
+				names[0], names[res.aloneDevice] = names[res.aloneDevice], names[0]
+			}
+			p.Layers[l-1] = renamed(res.aloneLayer, names)
+		case grown != nil && from < k && len(c.sizes[k]) == 1:
 			p.Layers[l-1] = renamed(grown[k][from].layer, names)
 			names = rename(grown[k][from].prev, names)
-		} else {
+		default:
 			p.Layers[l-1] = renamed(res.layer, names)
 		}
-		k = from
+		k, alone = from, next
+	}
+	if head >= 0 { // logits are read on the first device of the group
+		last := &p.Layers[len(p.Layers)-1]
+		group := slices.DeleteFunc(slices.Clone(last.Groups[0]), func(d int) bool { return d == head })
+		last.Groups = [][]int{append([]int{head}, group...)}
 	}
 	p.Embed, p.Head = c.ends[0].of(c.model, p.Layers[0].Groups), c.ends[1].of(c.model, p.Layers[len(p.Layers)-1].Groups)
+	if head >= 0 {
+		p.Head = []placement.Split{{{Device: head, Lo: 0, Hi: c.segments()}}}
+	}
 	s, err := c.place(p)
 	switch {
 	case err != nil:

@@ -218,16 +218,26 @@ func (m *model) price(c *part, s *serve) {
 	for i := range s.teams {
 		t := &s.teams[i]
 		for _, h := range t.holders {
-			t.once = append(t.once, m.known(pricedKernels, c, s, func() []int64 { return m.once(s, m.kernels(c.shape, h.first, h.end), 1) }, h.first, h.end))
+			once := m.find(pricedKernels, c, s, h.first, h.end)
+			if once == nil {
+				once = m.store(m.once(s, m.kernels(c.shape, h.first, h.end), 1), pricedKernels, c, s, h.first, h.end)
+			}
+			t.once = append(t.once, once)
 		}
 		switch s.mode {
 		case combineParts:
 			t.spans = t.cover(c.experts)
-			t.combine = m.known(pricedCombination, c, s, func() []int64 { return m.once(s, c.combine, t.spans) }, t.spans)
+			if t.combine = m.find(pricedCombination, c, s, t.spans); t.combine == nil {
+				t.combine = m.store(m.once(s, c.combine, t.spans), pricedCombination, c, s, t.spans)
+			}
 		case combineEarly:
-			t.combine = m.known(pricedSums, c, s, func() []int64 { return m.node(s, c.sums) })
+			if t.combine = m.find(pricedSums, c, s); t.combine == nil {
+				t.combine = m.store(m.node(s, c.sums), pricedSums, c, s)
+			}
 		default:
-			t.combine = m.known(pricedWhole, c, s, func() []int64 { return m.node(s, c.whole) })
+			if t.combine = m.find(pricedWhole, c, s); t.combine == nil {
+				t.combine = m.store(m.node(s, c.whole), pricedWhole, c, s)
+			}
 		}
 		if len(t.holders) > 1 && s.mode != combineEarly {
 			m.sums(c, s, t)
@@ -255,7 +265,13 @@ func (m *model) price(c *part, s *serve) {
 	s.last = m.exchange(pricedLast, c, s, parts, s.wanted, c.whole.Type)
 }
 
-// What prices are known for; see known.
+func (s *serve) join(device int) {
+	if !slices.Contains(s.meet, device) {
+		s.meet = append(s.meet, device)
+	}
+}
+
+// What prices are known for; see find.
 const (
 	pricedKernels byte = iota
 	pricedCombination
@@ -268,28 +284,26 @@ const (
 	pricedSum // and more, one for each sum of a team
 )
 
-// known returns prices that were worked out before for the same numbers, or
-// works them out.
-func (m *model) known(what byte, c *part, s *serve, work func() []int64, numbers ...int) []int64 {
+// find returns prices that were worked out before for the same numbers, or nil.
+func (m *model) find(what byte, c *part, s *serve, numbers ...int) []int64 {
+	m.priceKey(what, c, s, numbers)
+	return m.prices[string(m.key8)]
+}
+
+// store keeps prices for find, and returns them.
+func (m *model) store(list []int64, what byte, c *part, s *serve, numbers ...int) []int64 {
+	m.priceKey(what, c, s, numbers)
+	m.prices[string(m.key8)] = list
+	return list
+}
+
+func (m *model) priceKey(what byte, c *part, s *serve, numbers []int) {
 	m.key8 = append(m.key8[:0], what)
 	m.key8 = binary.AppendVarint(m.key8, int64(c.index))
 	m.key8 = binary.AppendVarint(m.key8, int64(s.group))
 	m.key8 = binary.AppendVarint(m.key8, int64(s.groups))
 	for _, n := range numbers {
 		m.key8 = binary.AppendVarint(m.key8, int64(n))
-	}
-	if list, ok := m.prices[string(m.key8)]; ok {
-		return list
-	}
-	key := string(m.key8)
-	list := work()
-	m.prices[key] = list
-	return list
-}
-
-func (s *serve) join(device int) {
-	if !slices.Contains(s.meet, device) {
-		s.meet = append(s.meet, device)
 	}
 }
 
@@ -320,21 +334,22 @@ func (m *model) exchange(what byte, c *part, s *serve, parts []cost.Part, member
 		m.numbers = append(m.numbers, a.Device, int(a.Bytes))
 	}
 	m.numbers = append(m.numbers, members...)
-	return m.known(what, c, s, func() []int64 {
-		list := make([]int64, 0, len(m.loads)*len(members))
-		sized := make([]cost.Part, len(parts))
-		for i := range m.loads {
-			out := result.Bytes(m.loads[i].Share(s.group, s.groups).Bounds(1))
-			for j, a := range parts {
-				sized[j] = cost.Part{Device: a.Device, Bytes: a.Bytes * out}
-			}
-			p := m.pricer(i, s.group, s.groups)
-			for _, d := range members {
-				list = append(list, p.Exchange("all_reduce", d, sized, out).Total())
-			}
-		}
+	if list := m.find(what, c, s, m.numbers...); list != nil {
 		return list
-	}, m.numbers...)
+	}
+	list := make([]int64, 0, len(m.loads)*len(members))
+	sized := make([]cost.Part, len(parts))
+	for i := range m.loads {
+		out := result.Bytes(m.loads[i].Share(s.group, s.groups).Bounds(1))
+		for j, a := range parts {
+			sized[j] = cost.Part{Device: a.Device, Bytes: a.Bytes * out}
+		}
+		p := m.pricer(i, s.group, s.groups)
+		for _, d := range members {
+			list = append(list, p.Exchange("all_reduce", d, sized, out).Total())
+		}
+	}
+	return m.store(list, what, c, s, m.numbers...)
 }
 
 // node prices a node under each load.
@@ -478,12 +493,17 @@ type rowsKey struct {
 // row returns, for an expert, the price in each batch of the slots that a
 // holder works on.
 func (m *model) row(c *part, key rowsKey, expert int) []int64 {
+	return m.rowsOf(c, key)[expert*m.width : (expert+1)*m.width]
+}
+
+// rowsOf returns the rows of all experts.
+func (m *model) rowsOf(c *part, key rowsKey) []int64 {
 	all := c.rows[key]
 	if all == nil {
 		all = m.rows(c, key)
 		c.rows[key] = all
 	}
-	return all[expert*m.width : (expert+1)*m.width]
+	return all
 }
 
 func (m *model) rows(c *part, key rowsKey) []int64 {
@@ -536,9 +556,13 @@ func (m *model) work(c *part, s *serve, t *team, key rowsKey, once []int64, cloc
 			v = m.vector
 			clear(v)
 		}
+		var all []int64 // of all experts, for the copies that are in turn as key says
 		for i, e := range t.experts {
-			key.turn, key.turns = t.turns[i][0], t.turns[i][1]
-			for j, x := range m.row(c, key, e) {
+			if turn := t.turns[i]; all == nil || key.turn != turn[0] || key.turns != turn[1] {
+				key.turn, key.turns = turn[0], turn[1]
+				all = m.rowsOf(c, key)
+			}
+			for j, x := range all[e*m.width:][:len(v)] {
 				v[j] += x
 			}
 		}

@@ -32,10 +32,7 @@ func (m *model) leastGroups(i, groups int) (int64, []groupChoice, error) {
 		if c.experts == 0 {
 			ch.spread = m.slowest(before)
 		} else {
-			ch.spread = m.spreadBound(c, before, sizes)
-			if !m.together(groups) { // else one group on fewer devices is no worse
-				ch.local = m.localBound(c, before, sizes)
-			}
+			ch.spread, ch.local = m.spreadBound(c, before, sizes), m.localBound(c, before, sizes)
 		}
 		least = min(least, ch.spread, ch.local)
 		list = append(list, ch)
@@ -88,7 +85,7 @@ func (m *model) localExperts(i int, sizes []int, r *layerResult) (bool, error) {
 			}
 		}
 		p := m.same(l)
-		s, err := m.script(c, m.key(i, p, nil), m.around(i, p), nil)
+		s, err := m.script(i, p, nil)
 		if err != nil {
 			return false, err
 		}
@@ -97,16 +94,6 @@ func (m *model) localExperts(i int, sizes []int, r *layerResult) (bool, error) {
 		r.bound = r.bound.min(bounds{score, score})
 	}
 	return true, nil
-}
-
-// together reports whether one group has all tokens in every load.
-func (m *model) together(groups int) bool {
-	for k := range m.loads {
-		if m.loads[k].Of(m.loads[k].Tokens, 0, groups) < m.loads[k].Tokens {
-			return false
-		}
-	}
-	return true
 }
 
 // maxOpenings bounds the ways to place a layer but for its experts that are

@@ -15,6 +15,7 @@ import (
 // option is a way to place a layer on one token group, as far as bounds tell
 // it: an opening, how many devices have experts, and how they are held.
 type option struct {
+	part    int
 	open    *opening
 	devices int
 	end     ending
@@ -46,11 +47,16 @@ type layerResult struct {
 	late  []bounds
 	best  int64
 	layer placement.Layer // that has the best score
-	limit string          // what the bound stops at, if it is below the best
+	// alone is the best score if only one device of the group goes on with the
+	// result, and the placement and the device that have it.
+	alone       int64
+	aloneLayer  placement.Layer
+	aloneDevice int
+	limit       string // what the bound stops at, if it is below the best
 }
 
 func newResult(beat int64, devices int) *layerResult {
-	r := &layerResult{bound: noBound, best: beat}
+	r := &layerResult{bound: noBound, best: beat, alone: never}
 	for range devices - 1 {
 		r.late = append(r.late, noBound)
 	}
@@ -61,6 +67,13 @@ func newResult(beat int64, devices int) *layerResult {
 func (r *layerResult) improve(score int64, layer placement.Layer) {
 	if score < r.best {
 		r.best, r.layer = score, layer
+	}
+}
+
+// improveAlone is improve if only one device goes on.
+func (r *layerResult) improveAlone(score int64, layer placement.Layer, device int) {
+	if score < r.alone {
+		r.alone, r.aloneLayer, r.aloneDevice = score, layer, device
 	}
 }
 
@@ -109,7 +122,7 @@ func (m *model) closeAll(i int, opens []opening, r *layerResult) error {
 		return m.closeDense(i, opens, r)
 	}
 	f, w := m.floors(c, -1, 1), m.workOf(c, -1, 1)
-	list := m.options(f, w, opens)
+	list := m.options(i, f, w, opens)
 	slices.SortStableFunc(list, func(a, b option) int { return cmp.Compare(a.bound.one, b.bound.one) })
 	for k := range list {
 		o := &list[k]
@@ -172,7 +185,9 @@ func (m *model) closeDense(i int, opens []opening, r *layerResult) error {
 			if err != nil {
 				return err
 			}
-			one = min(one, m.follow(c, s, &o.layer).score)
+			alone := m.follow(c, s, &o.layer).score
+			one = min(one, alone)
+			r.improveAlone(alone, o.layer, d)
 		}
 		b := bounds{one, score}
 		r.bound = r.bound.min(b)
@@ -186,17 +201,14 @@ func (m *model) closeDense(i int, opens []opening, r *layerResult) error {
 // leaving is the script of an opening that leaves its result on one device of
 // its group.
 func (m *model) leaving(i int, o *opening, device int) (*script, error) {
-	p := m.same(o.layer)
-	if o.prev != nil && i > 1 {
-		p.Layers[i-2].Groups = o.prev
-	}
+	p := m.around(i, m.opened(i, o))
 	var needs []passes.Need
-	for _, n := range m.Outline.AllNeeds(m.parts[i].index, m.around(i, p)) {
+	for _, n := range m.Outline.AllNeeds(m.parts[i].index, p) {
 		if n.Device == device || len(o.layer.Groups) > 1 {
 			needs = append(needs, n)
 		}
 	}
-	return m.script(m.parts[i], m.key(i, p, needs), m.around(i, p), needs)
+	return m.script(i, m.opened(i, o), needs)
 }
 
 // delay is, in the score, by how much longer an opening takes at least if only
@@ -225,7 +237,7 @@ func (m *model) delay(i int, o *opening, early int) int64 {
 }
 
 // options bounds every way to hold the experts after every opening.
-func (m *model) options(f *floor, w *work, opens []opening) []option {
+func (m *model) options(i int, f *floor, w *work, opens []opening) []option {
 	var list []option
 	for k := range opens {
 		o := &opens[k]
@@ -237,7 +249,7 @@ func (m *model) options(f *floor, w *work, opens []opening) []option {
 			starts := m.starts(o, n, f)
 			for end := range endings {
 				if n > 1 || end == whole { // on one device all endings are the same
-					list = append(list, option{o, n, end, m.bound(f, end, n, o, m.levels(starts, w, end))})
+					list = append(list, option{i, o, n, end, m.bound(f, end, n, o, m.levels(starts, w, end))})
 				}
 			}
 		}
@@ -404,15 +416,20 @@ func (m *model) refine(c *part, f *floor, o *option, r *layerResult) (seen bound
 			return // bounded by itself
 		}
 		score := m.follow(c, o.open.script, &l).score
-		seen = seen.min(bounds{score - m.slack(l.Groups, 1), score - m.slack(l.Groups, 2)})
-		if score < r.best {
-			l.Experts = slices.Clone(experts)
-			r.improve(score, l)
+		one, two := score-m.slack(l.Groups, 1), score-m.slack(l.Groups, 2)
+		seen = seen.min(bounds{one, two})
+		if score >= r.best && one >= r.alone {
+			return
+		}
+		l.Experts = slices.Clone(experts)
+		r.improve(score, l)
+		if one < r.alone && len(l.Groups) == 1 {
+			m.lookAlone(o, l, r)
 		}
 	}
 	defer func() { r.bound = r.bound.min(seen) }()
 	if o.devices > len(o.open.hosts) {
-		return seen, false
+		return m.refineOutside(c, o, r)
 	}
 	switch o.end {
 	case divided:
@@ -433,6 +450,123 @@ func (m *model) refine(c *part, f *floor, o *option, r *layerResult) (seen bound
 		return seen, all
 	}
 	return seen, false
+}
+
+// lookAlone prices a layer whose result goes to one device of the group.
+func (m *model) lookAlone(o *option, l placement.Layer, r *layerResult) {
+	c := m.parts[o.part]
+	for _, d := range l.Groups[0] {
+		s, err := m.leaving(o.part, o.open, d)
+		if err != nil {
+			continue // then it is only bounded
+		}
+		r.improveAlone(m.follow(c, s, &l).score, l, d)
+	}
+}
+
+// maxOutside bounds the placements with experts away from the tokens that are
+// looked at: each is placed node by node.
+const maxOutside = 200
+
+// refineOutside is refine for experts that live on devices that the tokens are
+// not on.
+func (m *model) refineOutside(c *part, o *option, r *layerResult) (seen bounds, all bool) {
+	n := len(o.open.hosts)
+	if len(o.open.layer.Groups) > 1 || math.Pow(float64(o.devices), float64(c.experts))*math.Pow(2, float64(m.segments())) > maxOutside*float64(m.segments()+1) {
+		return noBound, false
+	}
+	seen = noBound
+	look := func(experts []placement.Expert) error {
+		l := o.open.layer
+		l.Experts = slices.Clone(experts)
+		p := m.same(l)
+		if o.open.prev != nil && o.part > 1 {
+			p.Layers[o.part-2].Groups = o.open.prev
+		}
+		for _, d := range append([]int{-1}, l.Groups[0]...) {
+			var needs []passes.Need // all, or one device's
+			for _, need := range m.Outline.AllNeeds(c.index, m.around(o.part, p)) {
+				if d < 0 || need.Device == d {
+					needs = append(needs, need)
+				}
+			}
+			ps, err := m.evaluate(o.part, p, needs, nil)
+			if err != nil {
+				return err
+			}
+			if d < 0 {
+				seen.many = min(seen.many, ps.score)
+				r.improve(ps.score, l)
+			}
+			seen.one = min(seen.one, ps.score)
+			if d >= 0 {
+				r.improveAlone(ps.score, l, d)
+			}
+		}
+		return nil
+	}
+	hosts := upTo(n + m.devices)[:0]
+	hosts = append(hosts, o.open.hosts...)
+	for d := 0; len(hosts) < o.devices; d++ {
+		if !slices.Contains(o.open.hosts, d) {
+			hosts = append(hosts, d)
+		}
+	}
+	for _, experts := range m.outsideWays(c, o, hosts) {
+		if err := look(experts); err != nil {
+			return noBound, false
+		}
+	}
+	seen.many = min(seen.many, max(seen.one, seen.many))
+	r.bound = r.bound.min(seen)
+	return seen, o.end == whole || o.end == divided
+}
+
+// outsideWays lists the ways to hold experts on all of the hosts.
+func (m *model) outsideWays(c *part, o *option, hosts []int) [][]placement.Expert {
+	var list [][]placement.Expert
+	switch o.end {
+	case divided:
+		for _, order := range orders(hosts) {
+			for _, s := range m.splits(order) {
+				if len(s) == len(hosts) && !s.Copies(m.segments()) {
+					list = append(list, slices.Repeat([]placement.Expert{{s}}, c.experts))
+				}
+			}
+		}
+	case whole:
+		experts := make([]placement.Expert, c.experts)
+		var deal func(e int)
+		deal = func(e int) {
+			if e == c.experts {
+				if devices := deviceSet(experts); devices == deviceSet([]placement.Expert{{even(hosts, max(m.segments(), len(hosts)))}}) {
+					list = append(list, slices.Clone(experts))
+				}
+				return
+			}
+			for _, d := range hosts {
+				experts[e] = placement.Expert{{{Device: d, Lo: 0, Hi: m.segments()}}}
+				deal(e + 1)
+			}
+		}
+		deal(0)
+	}
+	return list
+}
+
+// orders lists the orders of some devices.
+func orders(list []int) [][]int {
+	if len(list) < 2 {
+		return [][]int{list}
+	}
+	var out [][]int
+	for i, d := range list {
+		rest := append(slices.Clone(list[:i]), list[i+1:]...)
+		for _, o := range orders(rest) {
+			out = append(out, append([]int{d}, o...))
+		}
+	}
+	return out
 }
 
 // slack is by how much the score that follow just worked out could be lower if

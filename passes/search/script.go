@@ -39,18 +39,24 @@ type member struct {
 }
 
 func needsKey(list []passes.Need) string {
+	if list == nil {
+		return ""
+	}
 	var k scriptKey
 	k.needs(list)
 	return string(k.b)
 }
 
-// script returns the script of a part in a placement of which the layers
-// beside it are filled in.
-func (m *model) script(c *part, key string, p *placement.Placement, needs []passes.Need) (*script, error) {
-	if s := c.scripts[key]; s != nil {
+// script returns the script of part i of a placement.
+func (m *model) script(i int, p *placement.Placement, needs []passes.Need) (*script, error) {
+	c := m.parts[i]
+	m.scriptKey(i, p, needs)
+	if s := c.scripts[string(m.key8)]; s != nil {
 		return s, nil
 	}
+	key := string(m.key8)
 	m.counts.Scripts++
+	p = m.around(i, p)
 	placed, err := m.Outline.Place(c.index, p, needs)
 	if err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func (m *model) evaluate(i int, p *placement.Placement, needs []passes.Need, reu
 	s := reuse
 	if s == nil {
 		var err error
-		if s, err = m.script(c, m.key(i, p, needs), m.around(i, p), needs); err != nil {
+		if s, err = m.script(i, p, needs); err != nil {
 			return nil, err
 		}
 	}
@@ -249,8 +249,8 @@ func (m *model) around(i int, p *placement.Placement) *placement.Placement {
 	return t
 }
 
-// key says what a part's script depends on.
-func (m *model) key(i int, p *placement.Placement, needs []passes.Need) string {
+// scriptKey leaves in key8 what a part's script depends on.
+func (m *model) scriptKey(i int, p *placement.Placement, needs []passes.Need) {
 	l := &p.Layers[m.layerOf(i)]
 	k := scriptKey{b: m.key8[:0]}
 	k.needs(needs)
@@ -277,7 +277,6 @@ func (m *model) key(i int, p *placement.Placement, needs []passes.Need) string {
 		}
 	}
 	m.key8 = k.b
-	return string(k.b)
 }
 
 // scriptKey collects numbers.
