@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"moec/ir/machine"
+	"moec/ir/routing"
+	"moec/passes/search"
+)
+
+// scale times searches of DeepSeek-V3, with fewer layers, experts or devices,
+// at 16 sequences a device.
+func (c *check) scale() error {
+	fmt.Printf("  %7s %8s %8s %10s %10s %10s %9s\n", "layers", "experts", "devices", "time", "chosen ms", "bound ms", "gap %")
+	for _, s := range []struct{ layers, experts, devices int }{
+		{61, 256, 64}, {31, 256, 64}, {16, 256, 64}, {61, 128, 64}, {61, 64, 64}, {61, 256, 32}, {61, 256, 16}, {61, 256, 8},
+	} {
+		if err := c.scaleTo(s.layers, s.experts, s.devices); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *check) scaleTo(layers, experts, devices int) error {
+	o, err := c.outline("deepseek_v3", map[string]string{"layers": strconv.Itoa(layers), "experts": strconv.Itoa(experts)})
+	if err != nil {
+		return err
+	}
+	m, err := machine.Lookup("h100x" + strconv.Itoa(devices))
+	if err != nil {
+		return err
+	}
+	stats, err := routing.Parse("uniform", shapes(o))
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	r, err := search.Run(&search.Problem{Outline: o, Machine: m, Stats: stats, Workload: search.Decode(16 * devices), Positions: 16 * 4096}, search.Options{})
+	if r == nil || r.Chosen == nil {
+		fmt.Printf("  %7d %8d %8d %10s %v\n", layers, experts, devices, seconds(begin), err)
+		return nil
+	}
+	gap, _ := r.Gap()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	fmt.Printf("  %7d %8d %8d %10s %10.3f %10.3f %9.2f   %s by %s, best hand %s %.3f; %d MB; %s\n", layers, experts, devices, seconds(begin), milliseconds(r.Chosen.Score), milliseconds(r.Bound), percent(gap), r.Chosen.Name, r.Searcher, r.Best().Name, milliseconds(r.Best().Score), mem.Sys>>20, r.Limit)
+	return nil
+}
+
+func (c *check) anchors() error { return nil }
