@@ -75,6 +75,9 @@ func (m *model) eachGroup(groups [][]int) [][]placement.Split {
 
 func (m *model) summary(i int) placement.LayerSummary { return m.Outline.Summary.Layers[i-1] }
 
+// summaryOf is what placements need to know of a part that is a layer.
+func (m *model) summaryOf(c *part) placement.LayerSummary { return m.summary(c.index) }
+
 func upTo(n int) []int {
 	list := make([]int, n)
 	for i := range list {

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -57,9 +58,13 @@ func (m *model) exactGroups(groups int, beat int64) (*proof, error) {
 	for _, sizes := range m.groupSizes(groups) {
 		c.sizes = append(c.sizes, sizes)
 	}
-	if groups > 1 {
-		if bound, err := c.several(groups, beat); err != nil || bound >= beat {
+	if groups > 1 || m.devices > maxSizes {
+		bound, err := c.several(groups, beat)
+		if err != nil || bound >= beat {
 			return &proof{bound: bound}, err
+		}
+		if m.devices > maxSizes {
+			return &proof{bound: bound, limit: fmt.Sprintf("%d devices are too many to look at every choice", m.devices)}, nil
 		}
 		return c.join()
 	}
@@ -158,6 +163,7 @@ func (c *chain) several(groups int, beat int64) (int64, error) {
 	least, choices := make(map[*part]int64), make(map[*part][]groupChoice)
 	alike := make(map[*part]int64)
 	bound := c.ends[0].bound.many + min(c.ends[1].bound.one, c.ends[1].bound.many)
+	var savings []saving
 	for i := 1; i <= c.model.layers(); i++ {
 		p := c.parts[i]
 		if alike[p]++; choices[p] == nil {
@@ -167,8 +173,12 @@ func (c *chain) several(groups int, beat int64) (int64, error) {
 			}
 		}
 		bound = min(bound+least[p], never)
+		if ch := choices[p][0]; c.devices > maxSizes && ch.spread > ch.local {
+			savings = append(savings, saving{ch.spread - ch.local, c.expertBytes(p)})
+		}
 	}
-	if bound >= beat {
+	bound += c.unaffordable(savings, groups)
+	if bound >= beat || c.devices > maxSizes {
 		return bound, nil
 	}
 	for i := 1; i <= c.model.layers(); i++ {
@@ -182,6 +192,45 @@ func (c *chain) several(groups int, beat int64) (int64, error) {
 		}
 	}
 	return bound, nil
+}
+
+// saving is what a layer saves if every token group has experts of its own,
+// and the bytes of its experts.
+type saving struct{ score, bytes int64 }
+
+// expertBytes is what all experts of a layer keep.
+func (c *chain) expertBytes(p *part) int64 {
+	if p.experts == 0 {
+		return 0
+	}
+	return int64(p.experts) * c.kernels(p.shape, 0, p.leaves).bytes
+}
+
+// unaffordable is how much of the savings memory does not allow: experts of
+// every group's own are as many copies. Savings are taken in fractions, the
+// best for its bytes first.
+func (c *chain) unaffordable(list []saving, groups int) int64 {
+	room := c.budget * int64(c.devices)
+	for i := range c.model.layers() {
+		room -= c.expertBytes(c.parts[i+1])
+	}
+	slices.SortStableFunc(list, func(a, b saving) int { // by score for each byte, in products that fit
+		return cmp.Compare(float64(b.score)/float64(b.bytes), float64(a.score)/float64(a.bytes))
+	})
+	var lost int64
+	for _, s := range list {
+		need := s.bytes * int64(groups-1)
+		switch {
+		case room >= need:
+			room -= need
+		case room > 0:
+			lost += s.score - int64(float64(s.score)*float64(room)/float64(need)) - 1
+			room = 0
+		default:
+			lost += s.score
+		}
+	}
+	return max(lost, 0)
 }
 
 // reach is what it costs at least to get to a layer's end: with its result on
@@ -246,7 +295,7 @@ func (c *chain) step(before []reach, i, k int) reach {
 			grows = max(grows, c.sizes[k][g]-c.sizes[j][g])
 		}
 		many, one, best := l.bound, l.bound, l.best
-		if len(c.sizes[k]) == 1 && c.sizes[k][0] > 1 {
+		if len(l.late) > 0 {
 			one = one.max(l.late[0])
 			if grows > 0 {
 				many, best = many.max(l.late[c.sizes[j][0]-1]), never
@@ -427,7 +476,7 @@ func (m *model) bestEnds(groups int) ([2]*endResult, error) {
 		e := &endResult{bound: noBound, best: map[string]endChoice{}}
 		ends[k] = e
 		for _, sizes := range m.groupSizes(groups) {
-			if m.devices > 8 {
+			if m.devices > maxSizes {
 				e.bound = bounds{}
 				continue
 			}

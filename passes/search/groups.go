@@ -21,6 +21,10 @@ func (m *model) leastGroups(i, groups int) (int64, []groupChoice, error) {
 		return 0, nil, err
 	}
 	c := m.parts[i]
+	if m.devices > maxSizes {
+		spread, local := m.coarse(c, nodes, groups)
+		return min(spread, local), []groupChoice{{m.groupSizes(groups)[0], spread, local}}, nil
+	}
 	least := int64(never)
 	var list []groupChoice
 	for _, sizes := range m.groupSizes(groups) {
@@ -38,6 +42,38 @@ func (m *model) leastGroups(i, groups int) (int64, []groupChoice, error) {
 		list = append(list, ch)
 	}
 	return least, list, nil
+}
+
+// coarse bounds a part on many devices without looking at every choice of
+// sizes: some group has no more devices than the groups have on average, and
+// no fewer tokens than the last.
+func (m *model) coarse(c *part, nodes []*ir.Node, groups int) (spread, local int64) {
+	g, n := groups-1, m.devices/groups
+	before := m.leastBefore(c, nodes, g, groups, n)
+	if c.experts == 0 {
+		slowest := m.slowest([][]int64{before})
+		return slowest, slowest
+	}
+	local = m.oneGroup(c, before, g, groups, n)
+	if groups == 1 {
+		return local, local
+	}
+	f, w := m.floors(c, -1, 1), m.workOf(c, -1, 1)
+	starts := make([][]int64, len(m.loads))
+	for k := range m.loads {
+		starts[k] = slices.Repeat([]int64{before[k] + f.once[k]}, m.devices)
+	}
+	return m.leastEnding(f, w, starts, 2, true), local
+}
+
+// oneGroup bounds what a group takes that has experts of its own.
+func (m *model) oneGroup(c *part, before []int64, g, groups, n int) int64 {
+	f, w := m.floors(c, g, groups), m.workOf(c, g, groups)
+	starts := make([][]int64, len(m.loads))
+	for k := range m.loads {
+		starts[k] = slices.Repeat([]int64{before[k] + f.once[k]}, n)
+	}
+	return m.leastEnding(f, w, starts, min(2, n), false)
 }
 
 // groupChoice is how many devices token groups have, and what no placement on
@@ -110,7 +146,7 @@ func (m *model) spread(i int, ch groupChoice, r *layerResult) error {
 	if m.summary(i).Dense > 1 {
 		count *= count
 	}
-	if m.devices > 8 || count > maxOpenings {
+	if m.devices > maxSizes || count > maxOpenings {
 		r.cannot(bounds{ch.spread, ch.spread}, fmt.Sprintf("token groups of %v devices", ch.sizes))
 		return nil
 	}
@@ -126,12 +162,14 @@ func (m *model) spread(i int, ch groupChoice, r *layerResult) error {
 	return nil
 }
 
-// groupSizes lists how many devices so many token groups may have. Where there
-// are too many ways, every group is taken to have as many devices as if the
-// others had one each.
+// maxSizes is the most devices for which every choice of sizes is looked at.
+const maxSizes = 8
+
+// groupSizes lists how many devices so many token groups may have; on many
+// devices, only the even choice.
 func (m *model) groupSizes(groups int) [][]int {
-	if m.devices > 8 {
-		return [][]int{slices.Repeat([]int{m.devices - groups + 1}, groups)}
+	if m.devices > maxSizes {
+		return [][]int{slices.Repeat([]int{m.devices / groups}, groups)}
 	}
 	var list [][]int
 	var extend func(sizes []int, left int)
@@ -179,7 +217,8 @@ func (m *model) leastBefore(c *part, nodes []*ir.Node, group, groups, devices in
 	}
 	s := &serve{group: group, groups: groups}
 	var parts []cost.Part
-	for n := 1; n <= devices; n++ {
+	most := max(m.summaryOf(c).Attention, m.summaryOf(c).Dense, 1)
+	for n := 1; n <= min(devices, most); n++ {
 		parts = append(parts, cost.Part{Device: n - 1, Bytes: 1})
 		exchange := m.exchange(pricedFloorSum, c, s, parts, []int{0}, sum)
 		for k := range m.loads {
@@ -263,12 +302,7 @@ func (m *model) leastEnding(f *floor, w *work, starts [][]int64, tokens int, man
 func (m *model) localBound(c *part, before [][]int64, sizes []int) int64 {
 	var most int64
 	for g, n := range sizes {
-		f, w := m.floors(c, g, len(sizes)), m.workOf(c, g, len(sizes))
-		starts := make([][]int64, len(m.loads))
-		for k := range m.loads {
-			starts[k] = slices.Repeat([]int64{before[g][k] + f.once[k]}, n)
-		}
-		most = max(most, m.leastEnding(f, w, starts, min(2, n), false))
+		most = max(most, m.oneGroup(c, before[g], g, len(sizes), n))
 	}
 	return most
 }

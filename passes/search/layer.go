@@ -286,7 +286,17 @@ type work struct {
 
 // workOf sums and compares what the slots of experts take.
 func (m *model) workOf(c *part, group, groups int) *work {
-	w := &work{total: m.totals(c, group, groups), copied: m.extra(c, group, groups), tall: make([]int64, m.width), low: make([]int64, m.width)}
+	w := &work{total: m.totals(c, group, groups), tall: make([]int64, m.width), low: make([]int64, m.width)}
+	if m.devices > maxSizes { // copies are taken to cost nothing
+		w.copied = w.total
+		for e := range c.experts {
+			for j, x := range m.slotsOf(c, e, 0, 1, group, groups) {
+				w.tall[j] = max(w.tall[j], x)
+			}
+		}
+		return w
+	}
+	w.copied = m.extra(c, group, groups)
 	for j := range w.copied {
 		w.copied[j] += w.total[j]
 	}
