@@ -23,17 +23,19 @@ type machine struct {
 
 	devices []*device
 	rows    map[residentKey][]row
+	buffers map[*plan.Buffer]*loc
+	tables  map[tableKey]*loc // consts
 	blocks  map[string]*block
 	turns   []turn
 	shared  []*loc // the program's buffers
-	tables  []*loc // consts
-	loaded  []*loc // weights, in the order in which they are loaded
+	loaded  []*loc // consts, then weights, in the order in which they are loaded
 	outputs []operand
 
 	origins []origin
 	blamed  map[origin]uint64
 
 	now      *step
+	alone    *Mismatch // the first read of a device that takes no part in it
 	meetings map[meetingKey]*meeting
 	steps    int64
 	elements int64
@@ -46,7 +48,6 @@ type machine struct {
 // device is one device's memory and progress.
 type device struct {
 	id     int
-	locs   map[locKey]*loc
 	all    []*loc
 	clock  []int // the latest time of each device that this one knows of
 	turn   int   // into machine.turns
@@ -296,6 +297,9 @@ func (m *machine) apart(list []member, layer int) error {
 		return nil
 	}
 	b.apart[list[0].s.channel] = true
+	if err := m.offered(list, layer); err != nil {
+		return err
+	}
 	for _, x := range list {
 		if x.s.op == "send" {
 			continue
@@ -309,6 +313,37 @@ func (m *machine) apart(list []member, layer int) error {
 				}
 				return m.failed(x.s, layer, &raceError{fmt.Sprintf("writes bytes %d to %d of device %d (%s), which device %d reads in the same collective as %s",
 					max(in.lo, out.lo), min(in.hi, out.hi), out.device, out.name, y.d.id, in.name)})
+			}
+		}
+	}
+	return nil
+}
+
+// absent notes a read of a device that takes no part in it. The clocks say
+// whether it is a race; if it is none, it still is not allowed: with messages
+// in place of shared memory nothing would come.
+func (m *machine) absent(s *site, layer int, a plan.Ref) {
+	if m.alone != nil {
+		return
+	}
+	m.alone = m.mismatch(Race, s, layer)
+	m.alone.Text = fmt.Sprintf("reads %s of device %d, which takes no part", a.Name, a.Device)
+}
+
+// offered checks that every device lists what the others read of it.
+func (m *machine) offered(list []member, layer int) error {
+	for _, x := range list {
+		for _, a := range x.s.step.Args {
+			if a.Device == x.d.id {
+				continue
+			}
+			i := slices.IndexFunc(list, func(y member) bool { return y.d.id == a.Device })
+			if i < 0 {
+				m.absent(x.s, layer, a)
+				continue
+			}
+			if !slices.ContainsFunc(list[i].s.step.Args, func(o plan.Ref) bool { return o.Kind == a.Kind && o.Name == a.Name && o.Device == a.Device }) {
+				return m.failed(x.s, layer, &raceError{fmt.Sprintf("reads %s of device %d, which does not send it", a.Name, a.Device)})
 			}
 		}
 	}
@@ -374,6 +409,9 @@ func (m *machine) foreign(d *device, s *site, l *loc, layer int) error {
 		if q := m.turns[owner.turn].block.queues[owner.id]; q[owner.at].channel == s.channel {
 			return nil
 		}
+	}
+	if !s.collective {
+		m.absent(s, layer, plan.Ref{Name: l.name, Device: l.device})
 	}
 	owner.unseen = append(owner.unseen, access{l, d.id, d.clock[d.id], origin{why: "which", by: s, layer: layer}})
 	return nil

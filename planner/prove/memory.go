@@ -9,13 +9,13 @@ import (
 	"moec/planner/plan"
 )
 
-// loc is a piece of a device's arena: the bytes that a buffer, a weight of one
-// layer or a cache of one layer takes in the largest step, and the type of
-// element that they are seen as. Bytes are those of full size; only what they
-// hold is divided.
+// loc is a piece of a device's arena: the bytes that a buffer, a const, a
+// weight of one layer or a cache of one layer takes in the largest step. Bytes
+// are those of full size; only what they hold is divided.
 //
 // What is written to a loc is there until a byte of it is written through
-// another: then all of it is lost. A value is found only where it was written.
+// another: then all of it is lost. A value is found only where it was written,
+// not in a buffer that happens to lie at the same place.
 type loc struct {
 	device   int
 	lo, hi   int64
@@ -41,12 +41,6 @@ type layout struct {
 func layoutOf(t tensor.Type) layout {
 	outer, sym, inner := elementsOf(t)
 	return layout{outer, sym, inner}
-}
-
-// locKey tells locs of a device apart.
-type locKey struct {
-	lo, hi int64
-	dtype  tensor.DType
 }
 
 // origin says why something is no number.
@@ -99,29 +93,39 @@ func (m *machine) reason(x uint64) origin {
 	return origin{why: neverWritten}
 }
 
-// loc returns the loc of a piece of a device's arena.
+// align is the alignment of everything in an arena, in bytes; see the plan
+// format, "Memory".
+const align = 256
+
+// loc makes a loc of a piece of a device's arena.
 func (m *machine) loc(device int, lo, bytes int64, d tensor.DType, name string) (*loc, error) {
 	if device < 0 || device >= len(m.devices) {
 		return nil, fmt.Errorf("%s is on device %d of %d", name, device, len(m.devices))
 	}
-	dev := m.devices[device]
-	if lo < 0 || bytes < 0 || lo > m.p.Memory[device].Total-bytes {
-		return nil, fmt.Errorf("%s takes bytes %d to %d of device %d, which has %d", name, lo, lo+bytes, device, m.p.Memory[device].Total)
+	if lo%align != 0 {
+		return nil, fmt.Errorf("%s begins at byte %d of device %d, which is no multiple of %d", name, lo, device, align)
 	}
-	k := locKey{lo, lo + bytes, d}
-	l := dev.locs[k]
-	if l == nil {
-		l = &loc{device: device, lo: lo, hi: lo + bytes, dtype: d, name: name, loss: origin{why: neverWritten}}
-		l.loss.loc = l
-		dev.locs[k] = l
-		dev.all = append(dev.all, l)
+	if total := m.p.Memory[device].Total; lo < 0 || bytes < 0 || lo > total-bytes {
+		return nil, fmt.Errorf("%s takes bytes %d to %d of device %d, which has %d", name, lo, lo+bytes, device, total)
 	}
+	l := &loc{device: device, lo: lo, hi: lo + bytes, dtype: d, name: name, loss: origin{why: neverWritten}}
+	l.loss.loc = l
+	m.devices[device].all = append(m.devices[device].all, l)
 	return l, nil
 }
 
 // buffer returns the loc of a buffer.
 func (m *machine) buffer(b *plan.Buffer) (*loc, error) {
-	return m.loc(b.Device, b.Offset, b.Type.Bytes(m.limits), b.Type.DType, b.Name)
+	if l := m.buffers[b]; l != nil {
+		return l, nil
+	}
+	need := b.Type.Bytes(m.limits)
+	if b.Bytes < need {
+		return nil, fmt.Errorf("buffer %s of device %d, %s, has %d bytes, needs %d", b.Name, b.Device, b.Type, b.Bytes, need)
+	}
+	l, err := m.loc(b.Device, b.Offset, b.Bytes, b.Type.DType, b.Name)
+	m.buffers[b] = l
+	return l, err
 }
 
 // findOverlaps tells every loc which others share bytes with it.

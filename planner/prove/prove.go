@@ -125,6 +125,9 @@ func newChecker(p *plan.Plan, g *ir.Graph, o Options) (*checker, error) {
 	if g.Level != ir.Logical {
 		return nil, fmt.Errorf("internal error: the graph is %s, not logical", g.Level)
 	}
+	if err := possible(p); err != nil {
+		return nil, formed(err)
+	}
 	c := &checker{p: p, logical: newLogical(g), o: o, s: newShrinker(o.Full)}
 	c.env = &env{fast: c.fast(), seed: mix(o.Seed), choices: newChoices()}
 	var err error
@@ -165,12 +168,14 @@ func (c *checker) programs() int { return len(c.list) }
 
 // machine resolves a program.
 func (c *checker) machine(prog *plan.Program) (*machine, error) {
-	m := &machine{p: c.p, prog: prog, s: c.s, env: c.env, logical: c.logical, limits: c.p.Limits.Bounds(), blamed: make(map[origin]uint64)}
+	m := &machine{p: c.p, prog: prog, s: c.s, env: c.env, logical: c.logical, limits: c.p.Limits.Bounds(), buffers: make(map[*plan.Buffer]*loc), blamed: make(map[origin]uint64)}
 	m.poison(origin{why: neverWritten})
 	for i := range c.p.Memory {
-		m.devices = append(m.devices, &device{id: i, locs: make(map[locKey]*loc), clock: make([]int, len(c.p.Memory))})
+		m.devices = append(m.devices, &device{id: i, clock: make([]int, len(c.p.Memory))})
 	}
-	m.joinConsts()
+	if err := m.prepareConsts(); err != nil {
+		return nil, err
+	}
 	if err := m.prepareResidents(); err != nil {
 		return nil, err
 	}
@@ -189,6 +194,9 @@ func (m *machine) joinOutputs() error {
 			return fmt.Errorf("program %s: the model has no output %q", m.prog.Name, o.Name)
 		}
 		n := m.logical.Outputs[of].Value
+		if words := n.Type.Shape.Last().N; o.Name == "logits" && words != m.p.Model.Vocab {
+			return fmt.Errorf("the plan's model has %d words, the graph's logits %d", m.p.Model.Vocab, words)
+		}
 		m.s.sameAxes(m.s.typed(n, n.Type), m.outputs[i].t)
 	}
 	return nil
@@ -278,9 +286,6 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 			l.Tokens = b.Tokens
 		}
 	}
-	if err := possible(l); err != nil {
-		return m, formed(err)
-	}
 	model.context = l.Context
 	m.script = newScript(l, c.p.Groups(), topkWidth(c.logical.Graph), model.vocabulary(), c.env.seed)
 	for _, st := range m.script.steps {
@@ -296,15 +301,35 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 			return m, err
 		}
 	}
+	if m.alone != nil {
+		return m, m.alone
+	}
 	return m, nil
 }
 
-// possible checks that there is a step to run.
-func possible(l plan.Limits) error {
+// maxNumber bounds a limit, far above any machine.
+const maxNumber = 1 << 30
+
+// possible checks that there are steps to run, and a program for each.
+func possible(p *plan.Plan) error {
+	l := p.Limits
 	for _, n := range []int{l.Tokens, l.Rows, l.Sequences, l.Context, l.Page, l.Pages} {
-		if n < 1 {
-			return fmt.Errorf("no step fits the limits %+v", l)
+		if n < 1 || n > maxNumber {
+			return fmt.Errorf("limits %+v are not all between 1 and %d", l, maxNumber)
 		}
+	}
+	if need := (l.Context-1)/l.Page + 1; l.Pages < need || need > maxNumber/l.Sequences {
+		return fmt.Errorf("a sequence of %d positions needs %d pages of %d; there are %d, and page lists for %d sequences", l.Context, need, l.Page, l.Pages, l.Sequences)
+	}
+	last := 0
+	for _, b := range p.Buckets {
+		if b.Tokens <= last || !slices.ContainsFunc(p.Programs, func(g plan.Program) bool { return g.Name == b.Program }) {
+			return fmt.Errorf("bucket of %d tokens after one of %d has program %q", b.Tokens, last, b.Program)
+		}
+		last = b.Tokens
+	}
+	if last != l.Tokens {
+		return fmt.Errorf("the largest bucket has %d tokens, a step may have %d", last, l.Tokens)
 	}
 	return nil
 }

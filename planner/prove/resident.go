@@ -25,8 +25,13 @@ func (m *machine) joinParts(w *plan.Weight, t typed) error {
 			m.s.need(t.axes[0], 1)
 		}
 		along += p.Extents()[w.Axis]
-		for turn := range min(w.Layers.Len(), 1<<12) {
-			if lw := m.logical.weights[named(p.Weight, layerOf(w.Layers, turn))]; lw != nil && len(lw.Shape) == len(t.axes) {
+		for turn := range w.Layers.Len() {
+			name := named(p.Weight, layerOf(w.Layers, turn))
+			lw := m.logical.weights[name]
+			if lw == nil {
+				return fmt.Errorf("the model has no weight %q", name)
+			}
+			if len(lw.Shape) == len(t.axes) {
 				for axis, v := range m.s.weight(lw).axes {
 					m.s.join(v, t.axes[axis])
 				}
@@ -92,7 +97,7 @@ func (m *machine) weightPart(w *plan.Weight, p *plan.Part, t typed, layer int) w
 		part.slice = append(part.slice, [2]int{r[0] / f, r[1] / f})
 		part.shape = append(part.shape, p.Shape[axis]/f)
 	}
-	if lw := m.logical.weights[name]; lw == nil || lw.DType != w.DType || !slices.Equal(lw.Shape, p.Shape) || !sameSource(lw.Source, p.Source) {
+	if lw := m.logical.weights[name]; lw.DType != w.DType || !slices.Equal(lw.Shape, p.Shape) || !sameSource(lw.Source, p.Source) {
 		part.salt = mixText(part.salt, fmt.Sprint(w.DType, p.Shape, p.Source))
 	}
 	return part
@@ -102,18 +107,33 @@ func sameSource(a, b ir.Source) bool {
 	return a.Key == b.Key && a.Transposed == b.Transposed && slices.Equal(a.Stored, b.Stored) && slices.Equal(a.View, b.View)
 }
 
-// constLoc returns the loc of a const on a device.
-func (m *machine) constLoc(c *plan.Const, device int) (*loc, error) {
-	if volume(c.Shape) != len(c.Values) {
-		return nil, fmt.Errorf("const %s has %d values for shape %v", c.Name, len(c.Values), c.Shape)
-	}
-	l, err := m.loc(device, c.Offset, 4*int64(len(c.Values)), tensor.F32, "const "+c.Name)
-	if err == nil && l.load == nil {
+// tableKey is a const on a device.
+type tableKey struct {
+	device int
+	c      *plan.Const
+}
+
+// prepareConsts gives every const its loc on every device.
+func (m *machine) prepareConsts() error {
+	m.tables = make(map[tableKey]*loc)
+	for i := range m.p.Consts {
+		c := &m.p.Consts[i]
+		if volume(c.Shape) != len(c.Values) {
+			return fmt.Errorf("const %s has %d values for shape %v", c.Name, len(c.Values), c.Shape)
+		}
 		t := m.s.typed(c, tensor.Type{DType: tensor.F32, Shape: tensor.Ints(c.Shape...)})
-		m.tables = append(m.tables, l)
-		l.load = func() (*array, error) { return m.s.table(c.Shape, c.Values, t, m.env.seed), nil }
+		for _, d := range m.devices {
+			l, err := m.loc(d.id, c.Offset, 4*int64(len(c.Values)), tensor.F32, "const "+c.Name)
+			if err != nil {
+				return err
+			}
+			l.load = func() (*array, error) { return m.s.table(c.Shape, c.Values, t, m.env.seed), nil }
+			m.tables[tableKey{d.id, c}] = l
+			m.loaded = append(m.loaded, l)
+		}
 	}
-	return l, err
+	m.joinConsts()
+	return nil
 }
 
 // joinConsts joins the axes of equal tables of plan and model.
@@ -139,7 +159,7 @@ func (m *machine) settleResidents() {
 	for _, d := range m.devices {
 		d.findOverlaps()
 	}
-	for _, l := range append(m.tables, m.loaded...) {
+	for _, l := range m.loaded {
 		for _, o := range l.overlaps {
 			if done[o] {
 				o.drop(origin{why: "was overwritten when " + l.name + " was loaded"}, 0)

@@ -162,7 +162,10 @@ func (m *machine) prepareTurns() error {
 		if r.Layers == plan.NoLayers {
 			first = -1
 		}
-		for i := range min(r.Layers.Len(), 1<<12) {
+		if last := first + r.Layers.Len() - 1; first < -1 || last >= max(m.logical.Layers, 0) || first < 0 && r.Layers != plan.NoLayers {
+			return fmt.Errorf("program %s runs %s for layers %d to %d of %d", m.prog.Name, r.Block, first, last, m.logical.Layers)
+		}
+		for i := range r.Layers.Len() {
 			m.turns = append(m.turns, turn{b, first + i})
 			if !slices.Contains(b.layers, first+i) {
 				b.layers = append(b.layers, first+i)
@@ -241,7 +244,15 @@ func (m *machine) site(s *site) error {
 
 // siteBody resolves the steps of a fused one.
 func (m *machine) siteBody(s *site) error {
+	made := make(map[string]bool)
 	for i := range s.step.Body {
+		for _, a := range s.step.Body[i].Args {
+			own := a.Kind == plan.ConstRef || a.Kind == plan.BufferRef && a.Device == s.device && made[a.Name]
+			if !own && !slices.ContainsFunc(s.step.Args, func(o plan.Ref) bool { return o.Kind == a.Kind && o.Name == a.Name && o.Device == a.Device }) {
+				return fmt.Errorf("its body reads %s, which is neither an operand nor its own", a.Name)
+			}
+		}
+		made[s.step.Body[i].Out] = true
 		b := &site{block: s.block, program: s.program, device: s.device, at: s.at, inner: i, step: &s.step.Body[i], alike: -1}
 		if err := m.site(b); err != nil {
 			return m.failed(b, s.block.layers[0], err)
@@ -281,6 +292,9 @@ func (m *machine) siteOp(s *site) error {
 		n.Args = append(n.Args, &ir.Node{Type: args[i].t.Type})
 		types = append(types, args[i].t)
 	}
+	if err := m.inRange(s); err != nil {
+		return err
+	}
 	made, err := m.infer(n, s.op)
 	if err != nil {
 		return err
@@ -296,18 +310,33 @@ func (m *machine) siteOp(s *site) error {
 	if buffer == nil {
 		return fmt.Errorf("device %d has no buffer %q for its result", s.device, s.step.Out)
 	}
-	if buffer.Type.DType != made.DType {
+	if !buffer.Type.Equal(made) {
 		return fmt.Errorf("makes %s, %s is %s", made, buffer.Name, buffer.Type)
 	}
-	if err := m.s.reshaped(s.made, m.s.typed(buffer, buffer.Type)); err != nil {
-		return err
-	}
+	m.s.sameAxes(s.made, m.s.typed(buffer, buffer.Type))
 	l, err := m.buffer(buffer)
 	if err != nil {
 		return err
 	}
 	s.out = result{loc: l, dtype: made.DType, layout: layoutOf(made)}
 	return s.overItself(elementwise(s.op))
+}
+
+// maxLeaves bounds the leaves of a sum and the experts of a layer, far above
+// any model, so that a damaged number does not take all memory.
+const maxLeaves = 1 << 12
+
+// inRange checks the numbers that lists are made of.
+func (m *machine) inRange(s *site) error {
+	for _, name := range []string{"leaf", "leaves", "total"} {
+		if n := s.step.Attrs.Int(name, 0); n < 0 || n > maxLeaves {
+			return fmt.Errorf("%s is %d, not between 0 and %d", name, n, maxLeaves)
+		}
+	}
+	if g := s.step.Attrs.Int("group", 0); s.op == "own_rows" && (g < 0 || g >= m.p.Groups()) {
+		return fmt.Errorf("token group %d of %d", g, m.p.Groups())
+	}
+	return nil
 }
 
 // infer returns what an op makes of its operands.
@@ -395,7 +424,9 @@ func (m *machine) operand(b *block, a plan.Ref, key any) (operand, error) {
 			return o, fmt.Errorf("there is no const %q", a.Name)
 		}
 		o.t = m.s.typed(c, tensor.Type{DType: tensor.F32, Shape: tensor.Ints(c.Shape...)})
-		o.loc, err = m.constLoc(c, a.Device)
+		if o.loc = m.tables[tableKey{a.Device, c}]; o.loc == nil {
+			err = fmt.Errorf("const %s is on device %d of %d", a.Name, a.Device, len(m.devices))
+		}
 	case plan.WeightRef, plan.CacheRef:
 		err = m.resident(b, &o)
 	default:
@@ -469,11 +500,14 @@ func (m *machine) prepareResidents() error {
 	m.rows = make(map[residentKey][]row)
 	for i := range m.p.Weights {
 		w := &m.p.Weights[i]
+		if err := m.layersThere("weight "+w.Name, w.Layers); err != nil {
+			return err
+		}
 		r := row{layers: w.Layers, t: m.s.typed(w, tensor.Type{DType: w.DType, Shape: tensor.Ints(w.Shape...)})}
 		if err := m.joinParts(w, r.t); err != nil {
 			return fmt.Errorf("weight %s of device %d: %w", w.Name, w.Device, err)
 		}
-		for turn := range min(w.Layers.Len(), 1<<12) {
+		for turn := range w.Layers.Len() {
 			layer := layerOf(w.Layers, turn)
 			l, err := m.loc(w.Device, w.Offset+int64(turn)*w.Stride, w.Bytes(), w.DType, "weight "+named(w.Name, layer))
 			if err != nil {
@@ -494,12 +528,23 @@ func (m *machine) prepareResidents() error {
 	return nil
 }
 
+// layersThere checks that the model has the layers of a range.
+func (m *machine) layersThere(name string, r plan.Range) error {
+	if r != plan.NoLayers && (r.First < 0 || r.First > r.Last || r.Last >= m.logical.Layers) {
+		return fmt.Errorf("%s is for layers %d to %d of %d", name, r.First, r.Last, m.logical.Layers)
+	}
+	return nil
+}
+
 func (m *machine) prepareCache(c *plan.Cache) error {
+	if err := m.layersThere("cache "+c.Name, c.Layers); err != nil {
+		return err
+	}
 	t := tensor.Of(c.DType, tensor.S(tensor.Cached), tensor.N(c.Heads), tensor.N(c.KeyDim+c.ValDim))
 	r := row{layers: c.Layers, t: m.s.typed(cacheKey{c}, t), split: c.KeyDim}
 	m.s.need(r.t.axis(1), 1)
 	m.s.need(r.t.last(), c.KeyDim)
-	for turn := range min(c.Layers.Len(), 1<<12) {
+	for turn := range c.Layers.Len() {
 		layer := layerOf(c.Layers, turn)
 		l, err := m.loc(c.Device, c.Offset+int64(turn)*c.Stride, c.Bytes(m.p.Limits), c.DType, "cache "+named(c.Name, layer))
 		if err != nil {

@@ -145,7 +145,7 @@ func (s *script) sequences(l plan.Limits, groups, tokens int) []*sequence {
 func (s *script) deal(l plan.Limits, list []*sequence, groups int, seed uint64) {
 	s.pages = make([][][]int, groups)
 	for g := range s.pages {
-		s.pages[g] = make([][]int, l.Sequences)
+		s.pages[g] = make([][]int, min(3, l.Sequences))
 		free := &deck{seed: mixIn(seed, uint64(g)), limit: min(l.Pages, 64)}
 		for _, q := range list {
 			if q.group != g {
