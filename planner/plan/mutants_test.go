@@ -530,6 +530,7 @@ var typeMutants = []mutant{
 		e.weight(0, "head").DType = tensor.F32
 		e.step("end", 0, "matmul", 0).Args[1] = e.step("end", 0, "matmul", 0).Args[0]
 	}},
+	{"V17", "one", "a norm adds less than nothing", func(e *edit) { e.set(body, 0, "rms_norm", 0, "eps", -1e-5) }},
 	{"V17", "one", "norms of integers", func(e *edit) { e.step(body, 0, "rms_norm", 0).Args[0].Name = "tokens" }},
 	{"V17", "one", "positions and sequences exchanged", func(e *edit) {
 		a := e.step(body, 0, "attention", 0).Args

@@ -1,17 +1,20 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"moec/ir"
+	"moec/ir/tensor"
 )
 
 // VerifyGraph checks what Verify cannot know of a plan: that it is about the
-// weights of the logical graph that it was made from (rules V13 and V26), and
-// adds numbers in the order that the graph says (V25). It does not look at
-// what else is computed. The plan must be one that Verify accepts.
+// weights of the logical graph that it was made from (rules V13 and V26), uses
+// them on values of the same types (V17), and adds numbers in the order that
+// the graph says (V25). It does not look at what else is computed. The plan
+// must be one that Verify accepts.
 func VerifyGraph(p *Plan, g *ir.Graph) error {
 	v := &verifier{p: p}
 	v.index()
@@ -19,7 +22,7 @@ func VerifyGraph(p *Plan, g *ir.Graph) error {
 	for _, r := range []struct {
 		id    string
 		check func(*verifier, *model)
-	}{{"V26", (*verifier).sameModel}, {"V13", (*verifier).sameWeights}, {"V25", (*verifier).sameSums}} {
+	}{{"V26", (*verifier).sameModel}, {"V13", (*verifier).sameWeights}, {"V17", (*verifier).sameUses}, {"V25", (*verifier).sameSums}} {
 		v.rule, v.limit = r.id, len(v.problems)+maxProblems
 		r.check(v, m)
 	}
@@ -34,10 +37,32 @@ type model struct {
 	g      *ir.Graph
 	cuts   map[string][][]int // by weight: the bounds of each contraction of it; "" for what is no weight
 	chunks map[string][]int   // by cache
+	uses   map[use]bool
 }
 
+// use is an op on a weight or a cache: which, with what attributes, and the
+// type of the elements that it works on.
+type use struct {
+	resident, op, attrs string
+	dtype               tensor.DType
+}
+
+// useOf describes a step or a node. Parts of a sum are used like the whole, and
+// attributes that placements change do not count.
+func useOf(resident, op string, attrs ir.Attrs, x tensor.DType) use {
+	u := use{resident: resident, op: strings.TrimSuffix(op, "_nodes"), dtype: x}
+	for _, name := range []string{"eps", "scale", "softcap", "window", "group"} {
+		if a := attrs.Get(name); a != nil {
+			u.attrs += fmt.Sprintf(" %s %v", name, a)
+		}
+	}
+	return u
+}
+
+func (u use) String() string { return u.op + u.attrs + " of " + u.dtype.String() }
+
 func modelOf(g *ir.Graph) *model {
-	m := &model{g: g, cuts: make(map[string][][]int), chunks: make(map[string][]int)}
+	m := &model{g: g, cuts: make(map[string][][]int), chunks: make(map[string][]int), uses: make(map[use]bool)}
 	for _, n := range g.Nodes {
 		m.node(n, n.Args)
 	}
@@ -59,10 +84,16 @@ func (m *model) node(n *ir.Node, args []*ir.Node) {
 			m.node(inner, outer)
 		}
 	}
+	for i, a := range args {
+		for _, name := range residentsOf(a) {
+			if i > 0 {
+				m.uses[useOf(name, n.Op.Name, n.Attrs, args[0].Type.DType)] = true
+			}
+		}
+	}
 	switch {
 	case slices.Contains(contractions, n.Op.Name):
-		names := weightsOf(args[1])
-		for _, name := range names {
+		for _, name := range residentsOf(args[1]) {
 			m.cuts[name] = append(m.cuts[name], boundsOf(n, args[1]))
 		}
 	case n.Op.Name == "attention":
@@ -71,15 +102,18 @@ func (m *model) node(n *ir.Node, args []*ir.Node) {
 	}
 }
 
-// weightsOf names the weights that an operand is, or "" if it is none.
-func weightsOf(n *ir.Node) []string {
+// residentsOf names the weights or the cache that an operand is, or "" if it is
+// none.
+func residentsOf(n *ir.Node) []string {
 	switch n.Op.Name {
+	case "kv_append":
+		return []string{n.Attrs.Text("cache")}
 	case "weight":
 		return []string{n.Attrs.Text("name")}
 	case "pack":
 		var names []string
 		for _, a := range n.Args {
-			names = append(names, weightsOf(a)...)
+			names = append(names, residentsOf(a)...)
 		}
 		return names
 	}
@@ -135,6 +169,47 @@ func (v *verifier) sameWeights(m *model) {
 			}
 		}
 	}
+}
+
+// sameUses is rule V17 with the model at hand: another attribute shows where a
+// weight or a cache is used, and so does a rounding that is left out.
+func (v *verifier) sameUses(m *model) {
+	for _, prog := range v.progs {
+		for _, r := range prog.Runs {
+			b := prog.blocks[r.Block]
+			v.turns(b, r.Layers, func(layer int) {
+				b.steps(func(q *Queue, at int, s *Step) { v.sameUse(m, b, meeting{q, at, s}, layer) })
+			})
+		}
+	}
+}
+
+func (v *verifier) sameUse(m *model, b *blockIndex, at meeting, layer int) {
+	for i, a := range at.s.Args {
+		if i == 0 || len(at.s.Body) > 0 || at.s.Op == "kv_append" {
+			continue
+		}
+		for _, name := range v.modelNames(a, layer) {
+			u := useOf(name, at.s.Op, at.s.Attrs, v.storedType(b, at.s.Args[0], layer).DType)
+			if !m.uses[u] {
+				v.fail("%s: uses %s for %s, the model does not", where(b, at.q, at.at, at.s), name, u)
+			}
+		}
+	}
+}
+
+// modelNames lists what the model calls the weights or the cache of an operand.
+func (v *verifier) modelNames(a Ref, layer int) []string {
+	var names []string
+	switch a.Kind {
+	case CacheRef:
+		names = append(names, inLayer(a.Name, layer))
+	case WeightRef:
+		for _, p := range v.weight(a.Device, a.Name, layer).Parts {
+			names = append(names, inLayer(p.Weight, layer))
+		}
+	}
+	return names
 }
 
 // sameSums is rule V25 with the model at hand.

@@ -141,6 +141,9 @@ func (v *verifier) infer(n *ir.Node) (tensor.Type, error) {
 	if err != nil {
 		return t, err
 	}
+	if eps := n.Attrs.Float("eps", 0); eps < 0 {
+		return t, fmt.Errorf("adds %v to what is not negative and may be 0", eps)
+	}
 	if all := n.Op.Name == "all_gather" || n.Op.Name == "concat"; all && t.Shape[0].Sym != "" && n.Attrs.Int("axis", 0) == 0 && len(n.Args) != v.groups {
 		return t, fmt.Errorf("joins the rows of %d token groups, there are %d", len(n.Args), v.groups)
 	}
