@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"moec/codegen"
+	"moec/ir/tensor"
 	"moec/planner/mutate"
 	"moec/planner/plan"
 )
@@ -178,7 +179,7 @@ func TestRunIsRepeatable(t *testing.T) {
 	p := compile(t, 2).plan
 	before := mutate.Clone(p)
 	oracles := []mutate.Oracle{{Name: "verify", Check: plan.Verify}}
-	a, b := mutate.Run(p, 3, 300, oracles), mutate.Run(p, 3, 300, oracles)
+	a, b := mutate.Run(p, 3, 80, oracles), mutate.Run(p, 3, 80, oracles)
 	text := func(s mutate.Score) string { return mutate.Table(s.Rows) }
 	if text(a) != text(b) {
 		t.Error("the same seed gives another score")
@@ -186,7 +187,7 @@ func TestRunIsRepeatable(t *testing.T) {
 	if !reflect.DeepEqual(p, before) {
 		t.Error("the plan was changed")
 	}
-	if c := mutate.Run(p, 4, 300, oracles); text(a) == text(c) {
+	if c := mutate.Run(p, 4, 80, oracles); text(a) == text(c) {
 		t.Error("another seed gives the same score")
 	}
 }
@@ -248,6 +249,66 @@ func shared(t *testing.T, at string, a, b reflect.Value) {
 		}
 		for i := range a.Len() {
 			shared(t, fmt.Sprint(at, "[", i, "]"), a.Index(i), b.Index(i))
+		}
+	}
+}
+
+// TestGraph checks what a plan is compared with its graph for: each change is
+// refused by its rule, with a message that says what is wrong.
+func TestGraph(t *testing.T) {
+	step := func(p *plan.Plan, op string) *plan.Step {
+		for i := range p.Programs[0].Blocks {
+			for j := range p.Programs[0].Blocks[i].Queues {
+				for k := range p.Programs[0].Blocks[i].Queues[j].Steps {
+					s := &p.Programs[0].Blocks[i].Queues[j].Steps[k]
+					for l := range s.Body {
+						if s.Body[l].Op == op {
+							return &s.Body[l]
+						}
+					}
+					if s.Op == op {
+						return s
+					}
+				}
+			}
+		}
+		t.Fatalf("no %s", op)
+		return nil
+	}
+	weight := func(p *plan.Plan, suffix string) *plan.Weight {
+		for i := range p.Weights {
+			if strings.HasSuffix(p.Weights[i].Name, suffix) {
+				return &p.Weights[i]
+			}
+		}
+		t.Fatalf("no weight %s", suffix)
+		return nil
+	}
+	for _, c := range []struct {
+		rule, text string
+		change     func(p *plan.Plan)
+	}{
+		{"V26", "layers", func(p *plan.Plan) { p.Model.Layers++ }},
+		{"V26", "words", func(p *plan.Plan) { p.Model.Vocab++ }},
+		{"V26", "segments", func(p *plan.Plan) { p.Numerics.Segments++ }},
+		{"V13", "lm_head", func(p *plan.Plan) { weight(p, "unembed").Parts[0].Source.Key = "lm_head.bias" }},
+		{"V13", "no other", func(p *plan.Plan) { weight(p, "unembed").Parts[0].Weight = "other" }},
+		{"V13", "f16", func(p *plan.Plan) { weight(p, "unembed").DType = tensor.F16 }},
+		{"V17", "eps 0.1", func(p *plan.Plan) { s := step(p, "rms_norm"); s.Attrs = s.Attrs.With("eps", 0.1) }},
+		{"V17", "scale 3", func(p *plan.Plan) { s := step(p, "attention"); s.Attrs = s.Attrs.With("scale", 3.0) }},
+		{"V25", "the model [256]", func(p *plan.Plan) { s := step(p, "attention"); s.Attrs = s.Attrs.With("chunk", 8) }},
+		{"V25", "the model at [[0 4 12 16 24]]", func(p *plan.Plan) { s := step(p, "matmul_nodes"); s.Attrs = s.Attrs.With("leaf", 1) }},
+	} {
+		s := compile(t, 2)
+		p := mutate.Clone(s.plan)
+		c.change(p)
+		err, ok := plan.VerifyGraph(p, s.result.Logical).(*plan.VerifyError)
+		if !ok {
+			t.Errorf("%s: %q is accepted", c.rule, c.text)
+			continue
+		}
+		if i := slices.IndexFunc(err.Problems, func(p plan.Problem) bool { return p.Rule == c.rule && strings.Contains(p.Text, c.text) }); i < 0 {
+			t.Errorf("%s: want %q, have %v", c.rule, c.text, err.Problems)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"moec/runtime/weights"
 )
 
-var mutantCount = flag.Int("mutants", 700, "random mutants that tests try")
+var mutantCount = flag.Int("mutants", 300, "random mutants that tests try")
 
 // result is what a plan computed.
 type result struct {
