@@ -19,12 +19,15 @@ import (
 	"moec/dsl/moegen"
 	"moec/ir"
 	"moec/ir/arith"
+	"moec/ir/cost"
+	"moec/ir/machine"
 	"moec/ir/placement"
 	"moec/ir/tensor"
 	"moec/passes"
 	"moec/planner/mutate"
 	"moec/planner/plan"
 	"moec/planner/prove"
+	"moec/planner/simulate"
 	"moec/runtime/host"
 	"moec/runtime/step"
 	"moec/runtime/weights"
@@ -42,8 +45,8 @@ type subject struct {
 // limits are those of the subjects.
 var limits = plan.Limits{Tokens: 24, Rows: 20, Sequences: 3, Context: 32, Page: 4}
 
-// machine has room for all of them.
-var machine = plan.Machine{Name: "test", Devices: 8, Memory: 1 << 30, Reserve: 1 << 20}
+// roomy is a machine with room for all of them.
+var roomy = plan.Machine{Name: "test", Devices: 8, Memory: 1 << 30, Reserve: 1 << 20}
 
 // examples are shipped descriptions at sizes that divide badly, on placements
 // that use every kind of collective.
@@ -102,7 +105,7 @@ func example(t testing.TB, i int) *subject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := compiler.Options{Env: dsl.Env{Set: settings(src, e.set)}, Limits: limits, Machine: machine}
+	o := compiler.Options{Env: dsl.Env{Set: settings(src, e.set)}, Limits: limits, Machine: roomy}
 	o.Numerics.Segments = 4
 	o.Place = func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, e.strategy, e.devices) }
 	r, err := compiler.Compile(e.file, src, o)
@@ -140,7 +143,7 @@ func random(t testing.TB, seed uint64) *subject {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0x6d7574))
 	var placed *placement.Placement
-	o := compiler.Options{Limits: limits, Machine: machine}
+	o := compiler.Options{Limits: limits, Machine: roomy}
 	o.Numerics.Segments = []int{8, 4, 3}[rng.IntN(3)]
 	if rng.IntN(5) == 0 {
 		o.Numerics.Mode = ir.Fast
@@ -396,7 +399,26 @@ func (s *subject) graph() mutate.Oracle {
 
 // oracles are all who check plans, and the judge of what they accept.
 func (s *subject) oracles() []mutate.Oracle {
-	return []mutate.Oracle{{Name: "verify", Check: plan.Verify}, s.graph(), s.match(), s.proof(), s.judge()}
+	return []mutate.Oracle{{Name: "verify", Check: plan.Verify}, s.graph(), s.match(), s.proof(), simulator(), s.judge()}
+}
+
+// simulator follows a plan's steps through the devices and links of a machine.
+func simulator() mutate.Oracle {
+	return mutate.Oracle{Name: "simulate", Judge: true, Check: func(p *plan.Plan) error {
+		m, err := machine.Lookup("h200x8")
+		if err != nil {
+			return err
+		}
+		s, err := simulate.New(p, m)
+		if err != nil {
+			return err
+		}
+		r, err := s.Step(cost.Load{Sequences: 1, Tokens: 1, Rows: 1, Context: 1}, simulate.Options{Contention: true})
+		if err == nil && r.Time <= 0 {
+			err = fmt.Errorf("a step takes %d ps", r.Time)
+		}
+		return err
+	}}
 }
 
 // proof interprets a plan and the logical graph exactly.

@@ -1,5 +1,7 @@
 package plan
 
+import "slices"
+
 // clocks order what devices do, as backends let them: a device does its steps
 // one after the other, and the members of a collective meet twice, before they
 // read and after they have written. Everything else happens at any time.
@@ -57,8 +59,9 @@ type access struct {
 type races struct {
 	v      *verifier
 	clocks *clocks
-	writes [][]access // by arena: the owner's, the last to each piece of bytes
-	reads  [][]access // by arena: others'
+	lent   [][]*Buffer // by arena: what others read
+	writes [][]access  // by arena: the owner's to what it lends, the last to each piece of bytes
+	reads  [][]access  // by arena: others'
 }
 
 // races is rule V09. It goes through a program twice: a step of tokens may
@@ -66,7 +69,7 @@ type races struct {
 func (v *verifier) races() {
 	n := len(v.p.Memory)
 	for _, prog := range v.progs {
-		r := &races{v: v, clocks: newClocks(n), writes: make([][]access, n), reads: make([][]access, n)}
+		r := &races{v: v, clocks: newClocks(n), lent: prog.lent(n), writes: make([][]access, n), reads: make([][]access, n)}
 		for range 2 {
 			r.inputs(prog)
 			for _, run := range prog.Runs {
@@ -77,6 +80,33 @@ func (v *verifier) races() {
 			}
 		}
 	}
+}
+
+// lent lists the buffers of each device that others read, those of the same
+// bytes once.
+func (prog *progIndex) lent(devices int) [][]*Buffer {
+	type place struct {
+		device        int
+		offset, bytes int64
+	}
+	seen := make(map[place]bool)
+	list := make([][]*Buffer, devices)
+	for i := range prog.Blocks {
+		b := prog.blocks[prog.Blocks[i].Name]
+		b.steps(func(q *Queue, _ int, s *Step) {
+			for _, a := range s.Args {
+				if a.Kind != BufferRef || a.Device == q.Device {
+					continue
+				}
+				buf := b.buffer(a.Device, a.Name)
+				if at := (place{a.Device, buf.Offset, buf.Bytes}); !seen[at] {
+					seen[at] = true
+					list[a.Device] = append(list[a.Device], buf)
+				}
+			}
+		})
+	}
+	return list
 }
 
 // inputs is the host filling the lists of every device.
@@ -136,6 +166,9 @@ func (r *races) read(b *blockIndex, m meeting, buf *Buffer) {
 
 func (r *races) write(b *blockIndex, m meeting, buf *Buffer) {
 	d := buf.Device
+	if !slices.ContainsFunc(r.lent[d], func(o *Buffer) bool { return overlap(o, buf) }) {
+		return
+	}
 	at := access{buf, d, r.clocks.now[d], b, m}
 	for _, a := range r.reads[d] {
 		if overlap(a.buf, buf) && !r.clocks.before(d, a.device, a.time) {
