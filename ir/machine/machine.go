@@ -6,7 +6,6 @@
 package machine
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -14,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -47,8 +45,10 @@ type Quantity struct {
 
 // Device is one of the machine's devices.
 type Device struct {
-	Kind      string   `json:"kind"` // "cuda" or "cpu"
-	Arch      string   `json:"arch,omitempty"`
+	Kind string `json:"kind"` // "cuda" or "cpu"
+	Arch string `json:"arch,omitempty"`
+	// Product is what the driver calls the device, for "moec machine detect".
+	Product   string   `json:"product,omitempty"`
 	Memory    Quantity `json:"memory"`    // bytes
 	Reserve   Quantity `json:"reserve"`   // bytes of those that a driver keeps
 	Bandwidth Quantity `json:"bandwidth"` // bytes/s that a read stream reaches
@@ -64,21 +64,6 @@ func (d *Device) Rate(t tensor.DType) int64 {
 		return q.Value
 	}
 	return d.Rates["f32"].Value
-}
-
-// Curve says what an op took where its price by the machine's figures was
-// something else. Prices in between follow straight lines; outside, the ratio
-// at the end is kept.
-type Curve struct {
-	Op     string  `json:"op"`
-	Source string  `json:"source"`
-	Points []Point `json:"points"` // ascending
-}
-
-// Point is a measurement of an op in isolation.
-type Point struct {
-	Price int64 `json:"price_ps"` // by the machine's figures
-	Took  int64 `json:"took_ps"`
 }
 
 //go:embed known/*.json
@@ -148,6 +133,9 @@ func (m *Machine) With(n int) (*Machine, error) {
 			break
 		}
 	}
+	for i := range c.Links {
+		c.Links[i].Shared = c.Links[i].Shared.within(n)
+	}
 	if parts := sized.FindStringSubmatch(m.Name); parts != nil {
 		c.Name = fmt.Sprintf("%sx%d", parts[1], n)
 	}
@@ -196,28 +184,6 @@ func read(file string) (*Machine, error) {
 	return Parse(file, text)
 }
 
-// Parse reads a description and checks every number.
-func Parse(file string, text []byte) (*Machine, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	m := &Machine{}
-	if err := d.Decode(m); err != nil {
-		return nil, &Error{File: file, What: err.Error(), Remedy: "see the known machines for the form"}
-	}
-	if m.Name == "" || m.Devices < 1 || m.Devices > 1<<12 {
-		return nil, &Error{File: file, What: "needs a name and 1 to 4096 devices", Remedy: "give both"}
-	}
-	if err := m.checkLinks(file); err != nil {
-		return nil, err
-	}
-	for _, q := range m.quantities() {
-		if q.Value < q.least || q.Value > 1<<60 || q.Unit != q.unit || q.Source == "" {
-			return nil, &Error{File: file, What: q.name, Need: fmt.Sprintf("a number from %d in %s, with its source", q.least, q.unit), Have: fmt.Sprintf("%d %s, source %q", q.Value, q.Unit, q.Source), Remedy: "say what the number is and where it comes from"}
-		}
-	}
-	return m, nil
-}
-
 // smallest returns the smallest machine of a kind that has n devices, or the
 // largest of that kind.
 func smallest(list []*Machine, kind, n string) *Machine {
@@ -233,26 +199,4 @@ func smallest(list []*Machine, kind, n string) *Machine {
 		}
 	}
 	return best
-}
-
-// quantity is a number of a description and what it must be.
-type quantity struct {
-	Quantity
-	name, unit string
-	least      int64
-}
-
-func (m *Machine) quantities() []quantity {
-	d := m.Device
-	list := []quantity{
-		{d.Memory, "device.memory", "bytes", 1}, {d.Reserve, "device.reserve", "bytes", 0}, {d.Bandwidth, "device.bandwidth", "bytes/s", 1},
-		{d.Rates["f32"], "device.rates.f32", "flop/s", 1}, {d.Launch, "device.launch", "ps", 0},
-	}
-	for _, t := range slices.Sorted(maps.Keys(d.Rates)) {
-		list = append(list, quantity{d.Rates[t], "device.rates." + t, "flop/s", 1})
-	}
-	for i, l := range m.Links {
-		list = append(list, l.quantities(i)...)
-	}
-	return list
 }
