@@ -2,6 +2,7 @@ package prove
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"moec/ir"
@@ -103,7 +104,7 @@ type entry struct {
 // visible lists the entries that the token at a position sees.
 func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequence, position uint64) ([]entry, error) {
 	if isPoison(position) {
-		return nil, fmt.Errorf("a position is undefined")
+		return nil, undefinedError(position)
 	}
 	from := uint64(0)
 	if w := uint64(max(0, c.attrs.Int("window", 0))); w > 0 && position+1 > w {
@@ -136,36 +137,65 @@ type choices struct {
 
 func newChoices() *choices { return &choices{make(map[uint64][]uint64), make(map[int]*deck)} }
 
-// deck hands out the numbers below a limit in random order, again and again.
+// deck hands out experts: those first that were handed out least, and of those
+// the ones that had the fewest rows of the same remainders, so that each copy
+// of an expert gets its turn.
 type deck struct {
-	seed, dealt uint64
-	limit       int
-	left        []uint64
+	seed  uint64
+	dealt []int
+	seen  []map[[3]int]bool // by expert: how rows are counted, divisor, remainder
 }
 
-// deal returns n different numbers.
-func (d *deck) deal(n int) []uint64 {
+// mostCopies is how many copies of an expert a deck tries to reach.
+const mostCopies = 4
+
+func newDeck(seed uint64, limit int) *deck {
+	d := &deck{seed, make([]int, limit), make([]map[[3]int]bool, limit)}
+	for e := range d.seen {
+		d.seen[e] = make(map[[3]int]bool)
+	}
+	return d
+}
+
+// deal returns n different experts for a row, which has a number among all rows
+// and one in its token group.
+func (d *deck) deal(n, copies int, numbers [2]int) []uint64 {
 	var hand []uint64
-	for len(hand) < n {
-		if len(d.left) == 0 {
-			for e := range d.limit {
-				d.left = append(d.left, uint64(e))
+	for range n {
+		best, key := -1, uint64(math.MaxUint64)
+		for e, count := range d.dealt {
+			k := uint64(count)<<32 | mixIn(d.seed, uint64(numbers[0]*len(d.dealt)+e))>>36
+			for of, number := range numbers {
+				for by := 2; by <= copies; by++ {
+					if d.seen[e][[3]int{of, by, number % by}] {
+						k += 1 << 28
+					}
+				}
 			}
-			for i := len(d.left) - 1; i > 0; i-- {
-				d.dealt++
-				j := mixIn(d.seed, d.dealt) % uint64(i+1)
-				d.left[i], d.left[j] = d.left[j], d.left[i]
+			if k < key && !slices.Contains(hand, uint64(e)) {
+				best, key = e, k
 			}
 		}
-		i := slices.IndexFunc(d.left, func(e uint64) bool { return !slices.Contains(hand, e) })
-		if i < 0 { // what is left is in the hand already
-			d.left = nil
-			continue
+		d.dealt[best]++
+		for of, number := range numbers {
+			for by := 2; by <= copies; by++ {
+				d.seen[best][[3]int{of, by, number % by}] = true
+			}
 		}
-		hand = append(hand, d.left[i])
-		d.left = slices.Delete(d.left, i, i+1)
+		hand = append(hand, uint64(best))
 	}
 	return hand
+}
+
+// inGroup returns the number that a row has in its token group.
+func (e *env) inGroup(sym tensor.Sym, row int) int {
+	for g := 0; ; g++ {
+		n := e.bounds(sym.Base().Of(g))
+		if row < n || g >= e.groups-1 {
+			return row
+		}
+		row -= n
+	}
 }
 
 // topk is the choice of each row.
@@ -188,10 +218,10 @@ func topk(c *call) error {
 		case c.choose:
 			d := c.choices.decks[c.node]
 			if d == nil {
-				d = &deck{seed: mixIn(c.seed, uint64(c.node)), limit: x.last()}
+				d = newDeck(mixIn(c.seed, uint64(c.node)), x.last())
 				c.choices.decks[c.node] = d
 			}
-			hand = d.deal(min(k, x.last()))
+			hand = d.deal(min(k, x.last()), c.copies, [2]int{t, c.inGroup(c.rows, t)})
 			c.choices.made[h] = hand
 		default:
 			fill(c.out.row(t), c.undefined())

@@ -141,6 +141,7 @@ func (m *machine) begin() {
 		}
 		l := m.shared[i]
 		data := m.now.list(list, of)
+		l.dropOverlaps(origin{why: "was overwritten by the step's list " + b.Name}, m.devices[l.device].clock[l.device])
 		l.content, l.layout = &array{dtype: tensor.I32, dims: []int{len(data)}, data: data}, layoutOf(b.Type)
 	}
 }
@@ -442,7 +443,7 @@ func (m *machine) compute(d *device, s *site, layer int, args []*array) (*array,
 		}
 		err = c.attention(kv, m.pager(s), func(int) uint64 {
 			why := l.loss
-			if l.cache != nil {
+			if l.cache != nil && why.by == nil { // nobody took its memory
 				why = origin{why: neverStored, loc: l, by: s, layer: layer}
 			}
 			return m.poison(why)
@@ -486,7 +487,7 @@ func (m *machine) pager(s *site) pager {
 	pages := m.script.pages[max(0, min(s.group, len(m.script.pages)-1))]
 	return func(sequence, position uint64) (int, error) {
 		if isPoison(sequence) || isPoison(position) {
-			return 0, fmt.Errorf("a sequence or a position is undefined: %s", m.reason(either(sequence, position)))
+			return 0, undefinedError(either(sequence, position))
 		}
 		if sequence >= uint64(len(pages)) || position/uint64(m.script.page) >= uint64(len(pages[sequence])) {
 			return 0, fmt.Errorf("position %d of sequence %d has no page", position, sequence)

@@ -47,6 +47,7 @@ func layoutOf(t tensor.Type) layout {
 type origin struct {
 	why   string
 	loc   *loc
+	with  *loc  // another whose bytes it shares
 	by    *site // who did it
 	layer int
 }
@@ -58,6 +59,9 @@ func (o origin) String() string {
 	}
 	if o.by != nil {
 		text += " " + o.by.in(o.layer)
+	}
+	if o.with != nil {
+		text += ", which gives its bytes to " + o.with.name
 	}
 	return text
 }
@@ -119,6 +123,9 @@ func (m *machine) buffer(b *plan.Buffer) (*loc, error) {
 	if l := m.buffers[b]; l != nil {
 		return l, nil
 	}
+	if g := b.Type.Shape.Sym().Group(); g >= m.p.Groups() {
+		return nil, fmt.Errorf("buffer %s of device %d, %s, is of token group %d of %d", b.Name, b.Device, b.Type, g, m.p.Groups())
+	}
 	need := b.Type.Bytes(m.limits)
 	if b.Bytes < need {
 		return nil, fmt.Errorf("buffer %s of device %d, %s, has %d bytes, needs %d", b.Name, b.Device, b.Type, b.Bytes, need)
@@ -153,6 +160,7 @@ func (l *loc) drop(o origin, now int) {
 
 // dropOverlaps forgets what shares bytes with a loc that is written.
 func (l *loc) dropOverlaps(o origin, now int) {
+	o.with = l
 	for _, other := range l.overlaps {
 		if other.content != nil || other.cache != nil || other.load != nil {
 			other.drop(o, now)

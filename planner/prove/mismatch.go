@@ -82,5 +82,8 @@ func (m *machine) failed(s *site, layer int, err error) error {
 	}
 	x := m.mismatch(kind, s, layer)
 	x.Text = err.Error()
+	if bad := undefinedError(0); errors.As(err, &bad) {
+		x.Text += ": " + m.reason(uint64(bad)).String()
+	}
 	return x
 }

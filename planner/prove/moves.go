@@ -61,19 +61,22 @@ func broadcast(c *call) error {
 	return nil
 }
 
+// undefinedError is an index that is no number.
+type undefinedError uint64
+
+func (undefinedError) Error() string { return "an index is undefined" }
+
 // pickRows copies rows, entries of the first axis, of x.
 func (c *call) pickRows(x *array, rows []uint64) error {
 	_, inner := x.around(0)
 	for i, r := range rows {
-		dst := c.out.data[i*inner:][:inner]
-		switch {
-		case isPoison(r):
-			fill(dst, r)
-		case r >= uint64(x.dims[0]):
-			return fmt.Errorf("entry %d is row %d of %d", i, r, x.dims[0])
-		default:
-			copy(dst, x.data[int(r)*inner:])
+		if isPoison(r) {
+			return undefinedError(r)
 		}
+		if r >= uint64(x.dims[0]) {
+			return fmt.Errorf("entry %d is row %d of %d", i, r, x.dims[0])
+		}
+		copy(c.out.data[i*inner:][:inner], x.data[int(r)*inner:])
 	}
 	return nil
 }
@@ -87,14 +90,13 @@ func gather(c *call) error {
 	x, ids := c.args[0], c.args[1]
 	n, k := x.last(), ids.last()
 	for i, id := range ids.data {
-		switch {
-		case isPoison(id):
-			c.out.data[i] = id
-		case id >= uint64(n):
-			return fmt.Errorf("row %d wants entry %d of %d", i/k, id, n)
-		default:
-			c.out.data[i] = x.data[i/k*n+int(id)]
+		if isPoison(id) {
+			return undefinedError(id)
 		}
+		if id >= uint64(n) {
+			return fmt.Errorf("row %d wants entry %d of %d", i/k, id, n)
+		}
+		c.out.data[i] = x.data[i/k*n+int(id)]
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ type env struct {
 	seed    uint64
 	bounds  tensor.Bounds
 	choices *choices
+	copies  int // of an expert, at most
+	groups  int
 	// choose says that choices are made here; elsewhere they are looked up.
 	choose bool
 	node   int // the layer's topk, when choices are made

@@ -91,6 +91,7 @@ type checker struct {
 	o       Options
 	s       *shrinker
 	env     *env
+	choices int // tokens that let every copy of every expert be chosen
 	along   map[*ir.Node]int
 	list    []*machine
 }
@@ -128,8 +129,10 @@ func newChecker(p *plan.Plan, g *ir.Graph, o Options) (*checker, error) {
 	if err := possible(p); err != nil {
 		return nil, formed(err)
 	}
-	c := &checker{p: p, logical: newLogical(g), o: o, s: newShrinker(o.Full)}
-	c.env = &env{fast: c.fast(), seed: mix(o.Seed), choices: newChoices()}
+	c := &checker{p: p, logical: newLogical(g), o: o}
+	c.env = &env{fast: c.fast(), seed: mix(o.Seed), choices: newChoices(), copies: copies(p), groups: p.Groups()}
+	c.choices = topkWidth(g) * c.env.copies
+	c.s = newShrinker(o.Full, tokensFor(c.choices))
 	var err error
 	if c.along, err = c.s.constrainGraph(g); err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)
@@ -280,14 +283,8 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 	if w != nil {
 		model.observe, m.observe = w.model, w.plan
 	}
-	l := c.p.Limits
-	for _, b := range c.p.Buckets {
-		if b.Program == m.prog.Name {
-			l.Tokens = b.Tokens
-		}
-	}
-	model.context = l.Context
-	m.script = newScript(l, c.p.Groups(), topkWidth(c.logical.Graph), model.vocabulary(), c.env.seed)
+	model.context = most
+	m.script = newScript(c.p.Limits, c.p.Groups(), c.choices, model.vocabulary(), c.env.seed)
 	for _, st := range m.script.steps {
 		c.env.choose = true
 		want, err := model.run(st)
@@ -307,8 +304,37 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 	return m, nil
 }
 
-// maxNumber bounds a limit, far above any machine.
-const maxNumber = 1 << 30
+// copies returns how many devices take turns with an expert at most, as far as
+// they are told apart.
+func copies(p *plan.Plan) int {
+	most := 1
+	look := func(s *plan.Step) {
+		for _, turn := range s.Attrs.Sets("turns") {
+			if len(turn) == 2 {
+				most = max(most, min(turn[1], mostCopies))
+			}
+		}
+	}
+	for _, g := range p.Programs {
+		for _, b := range g.Blocks {
+			for _, q := range b.Queues {
+				for i := range q.Steps {
+					look(&q.Steps[i])
+					for j := range q.Steps[i].Body {
+						look(&q.Steps[i].Body[j])
+					}
+				}
+			}
+		}
+	}
+	return most
+}
+
+// Bounds of a limit and of a device's memory, far above any machine.
+const (
+	maxNumber = 1 << 30
+	maxBytes  = 1 << 50
+)
 
 // possible checks that there are steps to run, and a program for each.
 func possible(p *plan.Plan) error {
@@ -320,6 +346,16 @@ func possible(p *plan.Plan) error {
 	}
 	if need := (l.Context-1)/l.Page + 1; l.Pages < need || need > maxNumber/l.Sequences {
 		return fmt.Errorf("a sequence of %d positions needs %d pages of %d; there are %d, and page lists for %d sequences", l.Context, need, l.Page, l.Pages, l.Sequences)
+	}
+	for _, a := range p.Memory {
+		if a.Total < 0 || a.Total > maxBytes {
+			return fmt.Errorf("device %d has %d bytes, not between 0 and %d", a.Device, a.Total, int64(maxBytes))
+		}
+	}
+	for _, k := range p.Caches {
+		if k.Group < 0 || k.Group >= p.Groups() {
+			return fmt.Errorf("cache %s of device %d is of token group %d of %d", k.Name, k.Device, k.Group, p.Groups())
+		}
 	}
 	last := 0
 	for _, b := range p.Buckets {

@@ -9,8 +9,8 @@ import (
 	"moec/planner/plan"
 )
 
-// joinParts checks that the parts of a weight fill it, and joins its axes with
-// those of the model's weights.
+// joinParts checks that the parts of a weight fill it and are read from where
+// the model says, and joins its axes with those of the model's weights.
 func (m *machine) joinParts(w *plan.Weight, t typed) error {
 	along := 0
 	for i := range w.Parts {
@@ -31,10 +31,11 @@ func (m *machine) joinParts(w *plan.Weight, t typed) error {
 			if lw == nil {
 				return fmt.Errorf("the model has no weight %q", name)
 			}
-			if len(lw.Shape) == len(t.axes) {
-				for axis, v := range m.s.weight(lw).axes {
-					m.s.join(v, t.axes[axis])
-				}
+			if lw.DType != w.DType || !slices.Equal(lw.Shape, p.Shape) || !sameSource(lw.Source, p.Source) {
+				return fmt.Errorf("%s is read as %s%v from %+v, the model's is %s%v from %+v", name, w.DType, p.Shape, p.Source, lw.DType, lw.Shape, lw.Source)
+			}
+			for axis, v := range m.s.weight(lw).axes {
+				m.s.join(v, t.axes[axis])
 			}
 		}
 	}
@@ -74,7 +75,7 @@ func (m *machine) assemble(w *plan.Weight, t typed, layer int) (*array, error) {
 	outer, inner := out.around(w.Axis)
 	row, at := out.dims[w.Axis]*inner, 0
 	for i := range w.Parts {
-		p := m.weightPart(w, &w.Parts[i], t, layer)
+		p := m.weightPart(&w.Parts[i], t, layer)
 		data := make([]uint64, volume(p.extents()))
 		p.fill(data)
 		n := p.extents()[w.Axis] * inner
@@ -86,19 +87,13 @@ func (m *machine) assemble(w *plan.Weight, t typed, layer int) (*array, error) {
 	return out, nil
 }
 
-// weightPart divides a part's numbers and finds out which numbers it has: those
-// of the model's weight if it is read from the same place of a checkpoint as
-// the model says.
-func (m *machine) weightPart(w *plan.Weight, p *plan.Part, t typed, layer int) weightPart {
-	name := named(p.Weight, layer)
-	part := weightPart{salt: weightSalt(m.env.seed, name), experts: p.Experts}
+// weightPart divides a part's numbers.
+func (m *machine) weightPart(p *plan.Part, t typed, layer int) weightPart {
+	part := weightPart{salt: weightSalt(m.env.seed, named(p.Weight, layer)), experts: p.Experts}
 	for axis, r := range p.Slice {
 		f := m.s.factor(t.axes[axis])
 		part.slice = append(part.slice, [2]int{r[0] / f, r[1] / f})
 		part.shape = append(part.shape, p.Shape[axis]/f)
-	}
-	if lw := m.logical.weights[name]; lw.DType != w.DType || !slices.Equal(lw.Shape, p.Shape) || !sameSource(lw.Source, p.Source) {
-		part.salt = mixText(part.salt, fmt.Sprint(w.DType, p.Shape, p.Source))
 	}
 	return part
 }

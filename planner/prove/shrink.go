@@ -22,6 +22,7 @@ type shrinker struct {
 	least   []int // its smallest extent
 	extents []int // of each axis
 	names   []string
+	tokens  int // of all steps together, about
 	of      map[any][]int
 }
 
@@ -32,7 +33,9 @@ type typed struct {
 	axes []int
 }
 
-func newShrinker(full bool) *shrinker { return &shrinker{full: full, of: make(map[any][]int)} }
+func newShrinker(full bool, tokens int) *shrinker {
+	return &shrinker{full: full, tokens: tokens, of: make(map[any][]int)}
+}
 
 // typed returns a thing's type with its variables, the same at every call.
 func (s *shrinker) typed(key any, t tensor.Type) typed {
@@ -104,11 +107,12 @@ func (s *shrinker) need(v int, n ...int) {
 	}
 }
 
-// wide keeps some more entries of an axis of which a step picks a few.
+// wide keeps as many entries of an axis as there are tokens to pick them: rows
+// of equal words would choose equal experts.
 func (s *shrinker) wide(v int) {
 	if v >= 0 {
 		r := s.root(v)
-		s.least[r] = min(s.least[r], max(2, s.extents[v]/4))
+		s.least[r] = min(s.least[r], max(2, 2*s.extents[v]/s.tokens))
 	}
 }
 

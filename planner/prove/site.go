@@ -233,10 +233,16 @@ func (m *machine) site(s *site) error {
 	if len(s.args) > 0 {
 		s.group = rowGroup(s.args[0].t.Type)
 	}
+	if (s.op == "fused") != (len(s.step.Body) > 0) {
+		return fmt.Errorf("has a body of %d steps", len(s.step.Body))
+	}
 	if s.op == "send" {
+		if s.step.Out != "" {
+			return fmt.Errorf("has a result %q", s.step.Out)
+		}
 		return nil
 	}
-	if len(s.step.Body) > 0 {
+	if s.op == "fused" {
 		return m.siteBody(s)
 	}
 	return m.siteOp(s)

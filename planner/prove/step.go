@@ -1,18 +1,13 @@
 package prove
 
 import (
-	"slices"
-
 	"moec/ir/tensor"
 	"moec/planner/plan"
 )
 
 // step is what one execution works on: ragged runs of tokens of several
 // sequences, for each token group.
-type step struct {
-	groups []group
-	slots  int // of sequences in a group
-}
+type step struct{ groups []group }
 
 // group is the share of one token group; see the plan format, "A step".
 type group struct {
@@ -56,7 +51,7 @@ func (st *step) list(name string, of int) []uint64 {
 		case of < 0:
 			for _, x := range part {
 				if name == "sequences" {
-					x += uint64(g * st.slots)
+					x += uint64(g * slots)
 				}
 				if name == "rows" {
 					x += uint64(first)
@@ -80,116 +75,117 @@ type script struct {
 	steps []*step
 	page  int // positions of a page
 	pages [][][]int
+	words int // different ones
+	given int // so far
 }
 
 // most is how many tokens a script has at most, so that a model of very many
 // experts is still proved in reasonable time.
 const most = 96
 
-// newScript plans the steps: prompts of several sequences in each token group,
-// in part; what is left of them; and the next token of one sequence. There are
-// tokens enough for every expert of a layer to be chosen, if the plan's limits
-// allow as many in a few steps.
-func newScript(l plan.Limits, groups, perExpert, words int, seed uint64) *script {
-	tokens := min(max(12, perExpert+4, 4*groups), most, 4*l.Tokens)
-	s := &script{page: pageOf(l.Page)}
-	list := s.sequences(l, groups, tokens)
-	s.deal(l, list, groups, seed)
-	for round := 0; len(s.steps) < 8; round++ {
-		st := s.next(l, list, groups, round, words, seed)
-		if st == nil {
-			return s
+// slots is how many sequences a token group has.
+const slots = 3
+
+// newScript plans three steps: prompts of several sequences in each token
+// group, in part; what is left of them; and the next token of one sequence.
+// There are tokens enough for every expert of a layer to be chosen, by each of
+// its copies: choices is how many tokens that takes. Limits bound memory, not
+// meaning: what a step of the plan does it does for any number of tokens, rows
+// and pages, so the script may have more of them than a step of the plan, and
+// what bytes are taken is decided for the largest step.
+func newScript(l plan.Limits, groups, choices, words int, seed uint64) *script {
+	s := &script{page: pageOf(l.Page), words: max(1, words)}
+	list := s.sequences(groups, max(tokensFor(choices), min(most, 4*groups)))
+	s.deal(list, groups, seed)
+	for round := range 3 {
+		if st := s.next(list, groups, round); st.all(tensor.Tokens) > 0 {
+			s.steps = append(s.steps, st)
 		}
-		s.steps = append(s.steps, st)
 	}
 	return s
 }
 
+// tokensFor returns how many tokens let every expert be chosen.
+func tokensFor(choices int) int { return min(most, max(12, choices+choices/2+6)) }
+
 // pageOf divides the positions of a page so that short sequences have several.
 func pageOf(page int) int {
-	best := page
-	for n := page; n >= 2; n-- {
+	for n := 2; n < page; n++ {
 		if page%n == 0 {
-			best = n
+			return n
 		}
 	}
-	return best
+	return page
 }
 
-// sequences decides how many there are and how long.
-func (s *script) sequences(l plan.Limits, groups, tokens int) []*sequence {
-	slots := min(3, l.Sequences)
+// sequences decides how long they are. Those of every fourth group go on after
+// their prompt even where there are very many groups.
+func (s *script) sequences(groups, tokens int) []*sequence {
 	var list []*sequence
-	share := max(1, tokens/groups)
-	room := l.Pages * s.page
 	for g := range groups {
-		left := share
-		if g%4 == 0 { // some sequences go on after their prompt
-			left = max(share, 3)
+		left := max(1, tokens/groups)
+		if g%4 == 0 {
+			left = max(left, slots)
 		}
-		for i := range slots {
-			n := min(max(1, (left+1)/2), l.Context, room/slots/s.page*s.page)
-			if i == slots-1 && left > 0 {
-				n = min(left, l.Context, room/slots/s.page*s.page)
+		for i := 0; i < slots && left > 0; i++ {
+			n := (left + 1) / 2
+			if i == slots-1 {
+				n = left
 			}
-			if n > 0 && left > 0 {
-				list = append(list, &sequence{group: g, slot: (i + g) % slots, length: n})
-				left -= n
-			}
+			list = append(list, &sequence{group: g, slot: (i + g) % slots, length: n})
+			left -= n
 		}
 	}
 	return list
 }
 
 // deal gives every slot pages, in no order.
-func (s *script) deal(l plan.Limits, list []*sequence, groups int, seed uint64) {
+func (s *script) deal(list []*sequence, groups int, seed uint64) {
 	s.pages = make([][][]int, groups)
 	for g := range s.pages {
-		s.pages[g] = make([][]int, min(3, l.Sequences))
-		free := &deck{seed: mixIn(seed, uint64(g)), limit: min(l.Pages, 64)}
+		s.pages[g] = make([][]int, slots)
+		need := 0
 		for _, q := range list {
-			if q.group != g {
-				continue
+			if q.group == g {
+				need += (q.length + s.page - 1) / s.page
 			}
+		}
+		free := newDeck(mixIn(seed, uint64(g)), need+1).deal(need, 1, [2]int{})
+		for _, q := range list {
 			for range (q.length + s.page - 1) / s.page {
-				s.pages[g][q.slot] = append(s.pages[g][q.slot], int(free.deal(1)[0]))
+				if q.group == g {
+					s.pages[g][q.slot] = append(s.pages[g][q.slot], int(free[0]))
+					free = free[1:]
+				}
 			}
 		}
 	}
 }
 
-// next returns the step of a round, or nil when all sequences are done.
-func (s *script) next(l plan.Limits, list []*sequence, groups, round, words int, seed uint64) *step {
-	st := &step{groups: make([]group, groups), slots: l.Sequences}
-	tokens, rows := l.Tokens, l.Rows
+// next returns the step of a round.
+func (s *script) next(list []*sequence, groups, round int) *step {
+	st := &step{groups: make([]group, groups)}
 	for i := range list {
 		q := list[(i+round)%len(list)]
 		n := q.length - q.done
 		switch {
 		case round == 0 && n > 1:
 			n = max(1, n*2/3)
-		case n > 1 && q == list[0]:
+		case round == 0 && q == list[0], round == 1 && n > 1 && q == list[0]:
 			n-- // the last comes alone
-		case n == 1 && q == list[0] && round < 2 && slices.ContainsFunc(list[1:], func(o *sequence) bool { return o.done < o.length }):
-			continue
 		}
-		n = min(n, tokens)
-		tokens -= n
 		g := &st.groups[q.group]
 		for j := range n {
-			if rows > 0 && (j == n-1 || j == 0 && round == 0) {
+			if j != 1 || round > 0 { // some logits are not wanted
 				g.rows = append(g.rows, uint64(len(g.tokens)))
-				rows--
 			}
 			p := q.done + j
-			g.tokens = append(g.tokens, mixIn(mixIn(seed, uint64(q.group*l.Sequences+q.slot)), uint64(p))%uint64(max(1, words)))
+			g.tokens = append(g.tokens, uint64(s.given%s.words))
+			s.given++
 			g.positions = append(g.positions, uint64(p))
 			g.sequences = append(g.sequences, uint64(q.slot))
 		}
 		q.done += n
-	}
-	if st.all(tensor.Tokens) == 0 {
-		return nil
 	}
 	return st
 }

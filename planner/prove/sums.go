@@ -149,14 +149,13 @@ func expertMatmul(c *call) error {
 	x, w, ids := c.args[0], c.args[1], c.args[2]
 	slots, k, features := len(ids.data), ids.last(), w.dims[1]
 	for s, e := range ids.data {
+		if isPoison(e) {
+			return undefinedError(e)
+		}
 		i := c.held.index(s/k, e)
 		if i < 0 {
-			bad := e
-			if !isPoison(e) {
-				bad = c.undefined()
-			}
 			for node := range c.sums.nodes {
-				fill(c.out.data[(node*slots+s)*features:][:features], bad)
+				fill(c.out.data[(node*slots+s)*features:][:features], c.undefined())
 			}
 			continue
 		}
@@ -177,12 +176,12 @@ func fill(list []uint64, x uint64) {
 func expertRows(c *call) error {
 	w, ids := c.args[0], c.args[1]
 	for s, e := range ids.data {
-		switch i := c.held.index(s/ids.last(), e); {
-		case i >= 0:
+		if isPoison(e) {
+			return undefinedError(e)
+		}
+		if i := c.held.index(s/ids.last(), e); i >= 0 {
 			copy(c.out.row(s), w.row(i))
-		case isPoison(e):
-			fill(c.out.row(s), e)
-		default:
+		} else {
 			fill(c.out.row(s), c.undefined())
 		}
 	}
@@ -194,14 +193,13 @@ func combine(c *call) error {
 	x, ids, weights := c.args[0], c.args[1], c.args[2]
 	k := ids.last()
 	for s, e := range ids.data {
-		if !isPoison(e) && e >= uint64(c.total) {
+		if isPoison(e) {
+			return undefinedError(e)
+		}
+		if e >= uint64(c.total) {
 			return fmt.Errorf("token %d has expert %d of %d", s/k, e, c.total)
 		}
-		by := weights.data[s]
-		if isPoison(e) {
-			by = e
-		}
-		addRow(c.out.row(s/k), x.row(s), by)
+		addRow(c.out.row(s/k), x.row(s), weights.data[s])
 	}
 	return nil
 }
@@ -220,10 +218,7 @@ func combineNodes(c *call) error {
 	for s, e := range ids.data {
 		t := s / k
 		if isPoison(e) {
-			for i := range c.spans {
-				fill(c.out.row(i*tokens+t), e)
-			}
-			continue
+			return undefinedError(e)
 		}
 		if c.held.index(t, e) < 0 {
 			continue
