@@ -207,6 +207,9 @@ func (s site) refs(kind plan.RefKind) []*plan.Ref {
 	return list
 }
 
+// program returns one of the programs.
+func (e *editor) program() *plan.Program { return &e.Programs[e.rng.IntN(len(e.Programs))] }
+
 // pointers returns the addresses of a list's members.
 func pointers[T any](list []T) []*T {
 	out := make([]*T, len(list))

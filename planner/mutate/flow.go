@@ -154,7 +154,7 @@ var flowMutations = []Mutation{
 		return fmt.Sprint(r), true
 	}},
 	{"a layer is run twice", "V03", func(e *editor) (string, bool) {
-		prog := &e.Programs[0]
+		prog := e.program()
 		i := e.rng.IntN(len(prog.Runs))
 		r := prog.Runs[i]
 		if r.Layers != plan.NoLayers {
@@ -164,14 +164,14 @@ var flowMutations = []Mutation{
 		return fmt.Sprint(r), true
 	}},
 	{"a run is left out", "V01", func(e *editor) (string, bool) {
-		prog := &e.Programs[0]
+		prog := e.program()
 		i := e.rng.IntN(len(prog.Runs))
 		what := fmt.Sprint(prog.Runs[i])
 		prog.Runs = slices.Delete(prog.Runs, i, i+1)
 		return what, true
 	}},
 	{"two runs are exchanged", "V04", func(e *editor) (string, bool) {
-		a, b, ok := two(e, pointers(e.Programs[0].Runs))
+		a, b, ok := two(e, pointers(e.program().Runs))
 		if !ok {
 			return "", false
 		}
@@ -179,7 +179,7 @@ var flowMutations = []Mutation{
 		return fmt.Sprint(a, " and ", b), true
 	}},
 	{"a run is split and its halves exchanged", Meaning, func(e *editor) (string, bool) {
-		prog := &e.Programs[0]
+		prog := e.program()
 		i := slices.IndexFunc(prog.Runs, func(r plan.Run) bool { return r.Layers.Len() > 1 })
 		if i < 0 {
 			return "", false
@@ -191,26 +191,26 @@ var flowMutations = []Mutation{
 		return fmt.Sprint(a, b), true
 	}},
 	{"two runs exchange their blocks", "V03", func(e *editor) (string, bool) {
-		a, b, ok := two(e, pointers(e.Programs[0].Runs))
+		a, b, ok := two(e, pointers(e.program().Runs))
 		if ok {
 			a.Block, b.Block = b.Block, a.Block
 		}
 		return fmt.Sprint(a, " and ", b), ok && a.Block != b.Block
 	}},
 	{"an output is not given", "V03", func(e *editor) (string, bool) {
-		prog := &e.Programs[0]
+		prog := e.program()
 		i := e.rng.IntN(len(prog.Outputs))
 		prog.Outputs = slices.Delete(prog.Outputs, i, i+1)
 		return fmt.Sprint(i), true
 	}},
 	{"an output is given twice", "V03", func(e *editor) (string, bool) {
-		prog := &e.Programs[0]
+		prog := e.program()
 		o, ok := pick(e, prog.Outputs)
 		prog.Outputs = append(prog.Outputs, o)
 		return o.Name, ok
 	}},
 	{"an output is of another group", "V03", func(e *editor) (string, bool) {
-		o, ok := pick(e, pointers(e.Programs[0].Outputs))
+		o, ok := pick(e, pointers(e.program().Outputs))
 		if !ok {
 			return "", false
 		}
@@ -218,16 +218,17 @@ var flowMutations = []Mutation{
 		return fmt.Sprint(o), true
 	}},
 	{"an output is in another buffer", "V17", func(e *editor) (string, bool) {
-		o, ok := pick(e, pointers(e.Programs[0].Outputs))
+		prog := e.program()
+		o, ok := pick(e, pointers(prog.Outputs))
 		if !ok {
 			return "", false
 		}
-		b, _ := pick(e, pointers(e.Programs[0].Buffers))
+		b, _ := pick(e, pointers(prog.Buffers))
 		o.Buffer, o.Device = b.Name, b.Device
 		return fmt.Sprint(o), true
 	}},
 	{"an output has another name", "V03", func(e *editor) (string, bool) {
-		o, ok := pick(e, pointers(e.Programs[0].Outputs))
+		o, ok := pick(e, pointers(e.program().Outputs))
 		if !ok {
 			return "", false
 		}

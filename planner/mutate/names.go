@@ -140,7 +140,7 @@ var nameMutations = []Mutation{
 		return fmt.Sprint(s, " ", i), true
 	}},
 	{"a run is of another block", "V01", func(e *editor) (string, bool) {
-		prog := &e.Programs[0]
+		prog := e.program()
 		r := &prog.Runs[e.rng.IntN(len(prog.Runs))]
 		what := r.Block
 		r.Block = some(e, "", "nothing", prog.Blocks[e.rng.IntN(len(prog.Blocks))].Name)
@@ -250,7 +250,7 @@ var nameMutations = []Mutation{
 
 // device returns where the device of something is written.
 func (e *editor) device() (*int, string) {
-	prog := &e.Programs[0]
+	prog := e.program()
 	switch e.rng.IntN(6) {
 	case 0:
 		if c, ok := pick(e, pointers(e.Caches)); ok {

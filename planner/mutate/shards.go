@@ -277,6 +277,7 @@ var shardMutations = []Mutation{
 		return fmt.Sprint(w.Name, " of device ", w.Device), true
 	}},
 	{"a device gives up an expert", "V14", func(e *editor) (string, bool) { return e.dismiss() }},
+	{"an expert is served by another device too", "V14", func(e *editor) (string, bool) { return e.duplicate() }},
 	{"a step names other experts", "V14", func(e *editor) (string, bool) {
 		s, ok := e.site(func(s site) bool { return len(s.Attrs.Ints("experts")) > 0 })
 		if !ok {
@@ -431,4 +432,43 @@ func (e *editor) dismiss() (string, bool) {
 		}
 	}
 	return fmt.Sprint("device ", w.Device, ": expert ", gone[i]), true
+}
+
+// duplicate gives a device an expert that another has, in its weights and in
+// its steps.
+func (e *editor) duplicate() (string, bool) {
+	w, p, ok := e.expertPart()
+	if !ok {
+		return "", false
+	}
+	from := w.Device
+	old := slices.Clone(p.Experts)
+	var to []int
+	e.parts(func(o *plan.Weight, q *plan.Part) {
+		if o.Device != from && len(q.Experts) > 0 && !slices.Equal(q.Experts, old) && !slices.Contains(to, o.Device) {
+			to = append(to, o.Device)
+		}
+	})
+	d, ok := pick(e, to)
+	if !ok {
+		return "", false
+	}
+	expert, _ := pick(e, old)
+	e.parts(func(o *plan.Weight, q *plan.Part) {
+		if o.Device == d && len(q.Experts) > 0 && !slices.Contains(q.Experts, expert) {
+			q.Experts = append(q.Experts, expert)
+			o.Shape[0] = len(q.Experts)
+		}
+	})
+	for _, s := range e.sites(func(s site) bool { return s.queue.Device == d && s.Attrs.Has("experts") }) {
+		list := s.Attrs.Ints("experts")
+		if slices.Contains(list, expert) {
+			continue
+		}
+		s.Attrs = s.Attrs.With("experts", append(slices.Clone(list), expert))
+		if turns := s.Attrs.Sets("turns"); turns != nil {
+			s.Attrs = s.Attrs.With("turns", append(cloneSets(turns), []int{0, 1}))
+		}
+	}
+	return fmt.Sprint("expert ", expert, " of device ", from, " on ", d), true
 }

@@ -89,13 +89,31 @@ var compiled []*subject
 func compile(t testing.TB, i int) *subject {
 	t.Helper()
 	for n := len(compiled); n <= i; n++ {
+		var s *subject
 		if n%2 == 0 && n/2 < len(examples) {
-			compiled = append(compiled, example(t, n/2))
+			s = example(t, n/2)
 		} else {
-			compiled = append(compiled, random(t, uint64(n)))
+			s = random(t, uint64(n))
 		}
+		if n%5 == 4 {
+			s.twice()
+		}
+		compiled = append(compiled, s)
 	}
 	return compiled[i]
+}
+
+// twice gives steps of few tokens a program of their own, which does the same.
+func (s *subject) twice() {
+	c := mutate.Clone(s.plan)
+	small := c.Programs[0]
+	small.Name = "small"
+	for i := range s.plan.Buckets {
+		if b := &s.plan.Buckets[i]; b.Tokens <= 4 {
+			b.Program = small.Name
+		}
+	}
+	s.plan.Programs = append(s.plan.Programs, small)
 }
 
 func example(t testing.TB, i int) *subject {
@@ -295,24 +313,36 @@ func (s *subject) judge() mutate.Oracle {
 		if err != nil {
 			return err
 		}
-		got, err := s.run(p, s.plan.Limits)
-		if err != nil {
-			return err
-		}
-		differ := 0
-		for i := range got {
-			if i >= len(want) || got[i] != want[i] {
-				differ++
+		for i := range p.Programs {
+			if err := s.compare(p, i, want); err != nil {
+				return err
 			}
-		}
-		if p.Numerics.Mode == ir.Fast && !slices.ContainsFunc(got, noNumber) {
-			differ = 0 // sums and roundings are a placement's own
-		}
-		if differ > 0 || len(got) != len(want) {
-			return otherLogits{differ, len(want)}
 		}
 		return nil
 	}}
+}
+
+// compare runs a program of a mutant.
+func (s *subject) compare(p *plan.Plan, program int, want []uint32) error {
+	one := *p
+	one.Programs = p.Programs[program : program+1]
+	got, err := s.run(&one, s.plan.Limits)
+	if err != nil {
+		return err
+	}
+	differ := 0
+	for i := range got {
+		if i >= len(want) || got[i] != want[i] {
+			differ++
+		}
+	}
+	if p.Numerics.Mode == ir.Fast && !slices.ContainsFunc(got, noNumber) {
+		differ = 0 // sums and roundings are a placement's own
+	}
+	if differ > 0 || len(got) != len(want) {
+		return otherLogits{differ, len(want)}
+	}
+	return nil
 }
 
 // otherLogits says that a mutant runs to its end and computes something else.

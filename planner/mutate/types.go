@@ -297,7 +297,7 @@ var typeMutations = []Mutation{
 		return fmt.Sprint(s, ": ", c.Name), true
 	}},
 	{"logits are of another shape", "V17", func(e *editor) (string, bool) {
-		o, ok := pick(e, pointers(e.Programs[0].Outputs))
+		o, ok := pick(e, pointers(e.program().Outputs))
 		if !ok {
 			return "", false
 		}
