@@ -129,7 +129,8 @@ func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequ
 // choices are the experts that the rows of a router choose. The logical graph
 // makes them, so that all experts of a layer are chosen about equally often
 // whatever the router's numbers are; the plan looks them up. A row that the
-// model does not have finds none.
+// model does not have finds none. A row may choose otherwise in the next step:
+// nothing is known of the router but that it is a function.
 type choices struct {
 	made  map[uint64][]uint64 // of a row's hash
 	decks map[int]*deck       // by topk node
@@ -202,7 +203,7 @@ func (e *env) inGroup(sym tensor.Sym, row int) int {
 func topk(c *call) error {
 	x, k := c.args[0], c.out.last()
 	for t := range x.rows() {
-		h, bad := c.salt, uint64(0)
+		h, bad := mixIn(c.salt, uint64(c.round)), uint64(0)
 		for _, v := range x.row(t) {
 			h = mixIn(h, v)
 			if isPoison(v) && bad == 0 {

@@ -27,7 +27,8 @@ type machine struct {
 	tables  map[tableKey]*loc // consts
 	blocks  map[string]*block
 	turns   []turn
-	shared  []*loc // the program's buffers
+	common  []*loc // the program's buffers
+	kept    map[keptKey]*array
 	loaded  []*loc // consts, then weights, in the order in which they are loaded
 	outputs []operand
 
@@ -130,7 +131,7 @@ func (m *machine) run(st *step) error {
 
 // begin fills the lists that the step brings, and forgets the rest.
 func (m *machine) begin() {
-	for _, l := range m.shared {
+	for _, l := range m.common {
 		l.drop(origin{why: endedWithStep}, m.devices[l.device].clock[l.device])
 	}
 	for i := range m.prog.Buffers {
@@ -139,7 +140,7 @@ func (m *machine) begin() {
 		if !ok {
 			continue
 		}
-		l := m.shared[i]
+		l := m.common[i]
 		data := m.now.list(list, of)
 		l.dropOverlaps(origin{why: "was overwritten by the step's list " + b.Name}, m.devices[l.device].clock[l.device])
 		l.content, l.layout = &array{dtype: tensor.I32, dims: []int{len(data)}, data: data}, layoutOf(b.Type)

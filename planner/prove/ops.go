@@ -45,6 +45,7 @@ type env struct {
 	choices *choices
 	copies  int // of an expert, at most
 	groups  int
+	round   int // number of the step
 	// choose says that choices are made here; elsewhere they are looked up.
 	choose bool
 	node   int // the layer's topk, when choices are made

@@ -171,7 +171,7 @@ func (c *checker) programs() int { return len(c.list) }
 
 // machine resolves a program.
 func (c *checker) machine(prog *plan.Program) (*machine, error) {
-	m := &machine{p: c.p, prog: prog, s: c.s, env: c.env, logical: c.logical, limits: c.p.Limits.Bounds(), buffers: make(map[*plan.Buffer]*loc), blamed: make(map[origin]uint64)}
+	m := &machine{p: c.p, prog: prog, s: c.s, env: c.env, logical: c.logical, limits: c.p.Limits.Bounds(), buffers: make(map[*plan.Buffer]*loc), kept: make(map[keptKey]*array), blamed: make(map[origin]uint64)}
 	m.poison(origin{why: neverWritten})
 	for i := range c.p.Memory {
 		m.devices = append(m.devices, &device{id: i, clock: make([]int, len(c.p.Memory))})
@@ -285,8 +285,8 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 	}
 	model.context = most
 	m.script = newScript(c.p.Limits, c.p.Groups(), c.choices, model.vocabulary(), c.env.seed)
-	for _, st := range m.script.steps {
-		c.env.choose = true
+	for round, st := range m.script.steps {
+		c.env.choose, c.env.round = true, round
 		want, err := model.run(st)
 		if err != nil {
 			return m, fmt.Errorf("internal error: %w", err)

@@ -69,6 +69,25 @@ func partFits(p *plan.Part, w *plan.Weight) error {
 	return nil
 }
 
+// keptKey is what some devices keep of a weight in a layer.
+type keptKey struct {
+	what  string
+	layer int
+}
+
+// shared returns what a device keeps of a weight, which others may keep too.
+func (m *machine) shared(k keptKey, w *plan.Weight, t typed) (*array, error) {
+	a := m.kept[k]
+	if a == nil {
+		var err error
+		if a, err = m.assemble(w, t, k.layer); err != nil {
+			return nil, err
+		}
+		m.kept[k] = a
+	}
+	return a, nil
+}
+
 // assemble makes what a device keeps of a weight in a layer.
 func (m *machine) assemble(w *plan.Weight, t typed, layer int) (*array, error) {
 	out := newArray(w.DType, m.s.shape(t).Extents(nil))

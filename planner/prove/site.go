@@ -122,7 +122,7 @@ func (m *machine) prepare() error {
 		if err != nil {
 			return err
 		}
-		m.shared = append(m.shared, l)
+		m.common = append(m.common, l)
 	}
 	for i := range m.prog.Blocks {
 		if b := m.blocks[m.prog.Blocks[i].Name]; len(b.layers) > 0 {
@@ -513,13 +513,17 @@ func (m *machine) prepareResidents() error {
 		if err := m.joinParts(w, r.t); err != nil {
 			return fmt.Errorf("weight %s of device %d: %w", w.Name, w.Device, err)
 		}
+		kept := fmt.Sprint(w.DType, w.Shape, w.Axis)
+		for _, p := range w.Parts {
+			kept += fmt.Sprint(p.Weight, p.Slice, p.Experts)
+		}
 		for turn := range w.Layers.Len() {
 			layer := layerOf(w.Layers, turn)
 			l, err := m.loc(w.Device, w.Offset+int64(turn)*w.Stride, w.Bytes(), w.DType, "weight "+named(w.Name, layer))
 			if err != nil {
 				return err
 			}
-			l.load = func() (*array, error) { return m.assemble(w, r.t, layer) }
+			l.load = func() (*array, error) { return m.shared(keptKey{kept, layer}, w, r.t) }
 			r.locs = append(r.locs, l)
 			m.loaded = append(m.loaded, l)
 		}

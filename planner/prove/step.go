@@ -16,14 +16,13 @@ type group struct {
 
 // all gives the symbols their numbers in this step.
 func (st *step) all(sym tensor.Sym) int {
-	n := 0
+	of, rows, n := sym.Group(), sym.Base() == tensor.Rows, 0
 	for g := range st.groups {
-		if of := sym.Group(); of >= 0 && of != g {
-			continue
-		}
-		if sym.Base() == tensor.Rows {
+		switch {
+		case of >= 0 && of != g:
+		case rows:
 			n += len(st.groups[g].rows)
-		} else {
+		default:
 			n += len(st.groups[g].tokens)
 		}
 	}
