@@ -72,7 +72,8 @@ var commands = []command{
 	{"ops", opsCommand},
 	{"passes", passesCommand},
 	{"strategies", strategiesCommand},
-	{"machines", machinesCommand},
+	{"machine", machineCommand},
+	{"calibrate", calibrateCommand},
 	{"version", versionCommand},
 }
 

@@ -10,7 +10,6 @@ import (
 	"moec/compiler"
 	"moec/dsl"
 	"moec/ir/diag"
-	"moec/ir/machine"
 	"moec/passes"
 	"moec/planner/plan"
 	"moec/runtime/checkpoint"
@@ -157,33 +156,5 @@ func strategiesCommand(a *app) *cobra.Command {
 				return nil
 			}
 			return a.printf("Each may have a degree, and degrees multiply: tp4, tp2ep2, pp2tp2. One may be left open.\n")
-		}}
-}
-
-func machinesCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "machines [NAME|FILE]", Short: "list the machines that plans can be made for, or print one", Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				m, err := machine.Lookup(args[0])
-				if err != nil {
-					return fail(exitPlacement, err)
-				}
-				return a.printJSON(m)
-			}
-			list, err := machine.Known()
-			if err != nil {
-				return err
-			}
-			for _, m := range list {
-				if a.json {
-					err = a.printJSON(m)
-				} else {
-					err = a.printf("%-8s %d x %-9s %s\n", m.Name, m.Devices, plan.Bytes(m.Device.Memory.Value), m.Doc)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
 		}}
 }
