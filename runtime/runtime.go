@@ -7,10 +7,14 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 
 	"moec/planner/plan"
 	"moec/runtime/cuda"
+	"moec/runtime/cuda/driver"
 	"moec/runtime/host"
 	"moec/runtime/step"
 	"moec/runtime/weights"
@@ -42,13 +46,16 @@ type Backend struct {
 	// Load puts the weights in place. It fails before it reads any when the
 	// plan cannot run here.
 	Load func(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (Program, error)
+	// Devices names what this host has to run devices of a plan on, each with
+	// room for one. It fails where there is nothing.
+	Devices func() ([]string, error)
 }
 
 // Backends lists the backends; the first is the default.
 func Backends() []Backend {
 	return []Backend{
-		{Name: "cpu", Doc: "the host's processor: one goroutine and one memory for each device of the plan", Load: loadHost},
-		{Name: "cuda", Doc: "NVIDIA GPUs: one arena and stream for each device of the plan", Load: loadCUDA},
+		{Name: "cpu", Doc: "the host's processor: one goroutine and one memory for each device of the plan", Load: loadHost, Devices: processors},
+		{Name: "cuda", Doc: "NVIDIA GPUs: one arena and stream for each device of the plan", Load: loadCUDA, Devices: gpus},
 	}
 }
 
@@ -58,6 +65,35 @@ func loadHost(ctx context.Context, p *plan.Plan, src weights.Source, o Options) 
 
 func loadCUDA(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (Program, error) {
 	return cuda.Load(ctx, p, src, cuda.Options{Oversubscribe: o.Oversubscribe, Poison: o.Poison, Progress: o.Progress, Nvcc: o.Nvcc, Warn: o.Warn})
+}
+
+// processors names the host's processor once for each core that the program
+// may use.
+func processors() ([]string, error) {
+	name := "unknown processor"
+	info, err := os.ReadFile("/proc/cpuinfo") // not there but on Linux
+	if err == nil {
+		for line := range strings.Lines(string(info)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+				name = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return slices.Repeat([]string{name}, runtime.GOMAXPROCS(0)), nil
+}
+
+// gpus names the GPUs in the driver's order.
+func gpus() ([]string, error) {
+	d, err := driver.Open()
+	if err != nil {
+		return nil, fmt.Errorf("CUDA cannot be used: %w", err)
+	}
+	var names []string
+	for _, i := range d.Devices() {
+		names = append(names, i.Name)
+	}
+	return names, nil
 }
 
 // Lookup returns the backend of that name.
