@@ -16,6 +16,11 @@ type array struct {
 	// a sum of so many leaves; nil if this is no part of a sum.
 	spans  []tree.Span
 	leaves int
+
+	// When meanings are followed instead of numbers: what it holds, nil if it
+	// is undefined because of lost.
+	means *means
+	lost  uint64
 }
 
 func newArray(d tensor.DType, dims []int) *array {
@@ -69,10 +74,13 @@ func (a *array) around(axis int) (outer, inner int) {
 type cache struct {
 	heads, keyDim, valDim int
 	places                map[int][]uint64
+
+	of    *class // what is stored, when meanings are followed
+	first int    // and the number of its first head
 }
 
 func newCache(heads, keyDim, valDim int) *cache {
-	return &cache{heads, keyDim, valDim, make(map[int][]uint64)}
+	return &cache{heads: heads, keyDim: keyDim, valDim: valDim, places: make(map[int][]uint64)}
 }
 
 func (c *cache) width() int { return c.keyDim + c.valDim }

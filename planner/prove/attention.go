@@ -95,14 +95,14 @@ func (c *call) attention(kv *cache, at pager, missing func(place int) uint64) er
 	return nil
 }
 
-// entry is what a cache holds of a position.
-type entry struct {
+// seen is what a cache holds of a position.
+type seen struct {
 	position uint64
 	data     []uint64
 }
 
 // visible lists the entries that the token at a position sees.
-func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequence, position uint64) ([]entry, error) {
+func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequence, position uint64) ([]seen, error) {
 	if isPoison(position) {
 		return nil, undefinedError(position)
 	}
@@ -110,7 +110,7 @@ func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequ
 	if w := uint64(max(0, c.attrs.Int("window", 0))); w > 0 && position+1 > w {
 		from = position + 1 - w
 	}
-	var list []entry
+	var list []seen
 	for p := from; p <= position; p++ {
 		place, err := at(sequence, p)
 		if err != nil {
@@ -121,7 +121,7 @@ func (c *call) visible(kv *cache, at pager, missing func(place int) uint64, sequ
 			data = make([]uint64, kv.heads*kv.width())
 			fill(data, missing(place))
 		}
-		list = append(list, entry{p, data})
+		list = append(list, seen{p, data})
 	}
 	return list, nil
 }

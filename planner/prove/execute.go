@@ -41,6 +41,8 @@ type machine struct {
 	steps    int64
 	elements int64
 
+	// follow, if not nil, computes what buffers mean instead of numbers.
+	follow *follower
 	// observe, if not nil, is called with the operands and the result of
 	// every step.
 	observe func(d *device, s *site, layer int, args []*array, out *array)
@@ -144,6 +146,9 @@ func (m *machine) begin() {
 		data := m.now.list(list, of)
 		l.dropOverlaps(origin{why: "was overwritten by the step's list " + b.Name}, m.devices[l.device].clock[l.device])
 		l.content, l.layout = &array{dtype: tensor.I32, dims: []int{len(data)}, data: data}, layoutOf(b.Type)
+		if m.follow != nil {
+			l.content = m.follow.list(list, b)
+		}
 	}
 }
 
@@ -421,6 +426,13 @@ func (m *machine) foreign(d *device, s *site, l *loc, layer int) error {
 
 // compute applies a step's op.
 func (m *machine) compute(d *device, s *site, layer int, args []*array) (*array, error) {
+	if m.follow != nil {
+		m.steps++
+		if s.op == "kv_append" {
+			return nil, m.append(d, s, &call{args: args}, layer)
+		}
+		return m.follow.compute(s, args)
+	}
 	c := &call{spec: s.spec, env: m.env, args: args}
 	c.undefined = func() uint64 {
 		why := notHeld
@@ -476,6 +488,9 @@ func (m *machine) append(d *device, s *site, c *call, layer int) error {
 	if err := d.settle(l, o); err != nil {
 		return err
 	}
+	if m.follow != nil {
+		return m.follow.append(s, c.args, l.cache)
+	}
 	if m.observe != nil {
 		m.observe(d, s, layer, c.args[:4], nil)
 	}
@@ -519,6 +534,9 @@ func (m *machine) stuck() error {
 	}
 	return first
 }
+
+// layer returns the layer in which a device is that does a step.
+func (m *machine) layer(s *site) int { return m.turns[m.devices[s.device].turn].layer }
 
 func (t turn) name() string {
 	if t.layer < 0 {

@@ -177,12 +177,15 @@ func (m *machine) read(l *loc, as *operand, dims []int) (*array, error) {
 		}
 		l.content, l.layout, l.load = a, layout{1, "", as.layout.inner}, nil
 	}
-	if l.content != nil && l.layout == as.layout && len(l.content.data) == volume(dims) {
+	if l.content != nil && l.layout == as.layout && (m.follow != nil || len(l.content.data) == volume(dims)) {
 		return l.content.as(dims), nil
 	}
 	why := l.loss
 	if l.content != nil {
 		why = origin{why: otherElements, loc: l}
+	}
+	if m.follow != nil {
+		return &array{dtype: l.dtype, lost: m.poison(why)}, nil
 	}
 	a := newArray(l.dtype, dims)
 	fill(a.data, m.poison(why))

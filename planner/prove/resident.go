@@ -141,7 +141,12 @@ func (m *machine) prepareConsts() error {
 			if err != nil {
 				return err
 			}
-			l.load = func() (*array, error) { return m.s.table(c.Shape, c.Values, t, m.env.seed), nil }
+			l.load = func() (*array, error) {
+				if m.follow != nil {
+					return m.follow.constant(c), nil
+				}
+				return m.s.table(c.Shape, c.Values, t, m.env.seed), nil
+			}
 			m.tables[tableKey{d.id, c}] = l
 			m.loaded = append(m.loaded, l)
 		}

@@ -523,7 +523,12 @@ func (m *machine) prepareResidents() error {
 			if err != nil {
 				return err
 			}
-			l.load = func() (*array, error) { return m.shared(keptKey{kept, layer}, w, r.t) }
+			l.load = func() (*array, error) {
+				if m.follow != nil {
+					return m.follow.weight(w, layer), nil
+				}
+				return m.shared(keptKey{kept, layer}, w, r.t)
+			}
 			r.locs = append(r.locs, l)
 			m.loaded = append(m.loaded, l)
 		}
