@@ -32,30 +32,87 @@ type opening struct {
 // every number of devices of their group. prev is the token groups of the layer
 // before if they are not the same.
 func (m *model) openings(i int, sizes []int, others int, prev [][]int) ([]opening, error) {
-	groups := numbered(sizes)
-	next := len(slices.Concat(groups...))
-	none := make([][]placement.Split, 1)
-	for _, g := range groups {
-		none[0] = append(none[0], even(g, m.segments()))
-	}
-	attention, dense := none, none
-	if m.summary(i).Attention > 1 {
-		attention = m.eachGroup(groups)
-	}
-	if m.summary(i).Dense > 1 {
-		dense = m.eachGroup(groups)
-	}
 	var list []opening
-	for _, a := range attention {
-		for _, d := range dense {
-			o := opening{layer: placement.Layer{Groups: groups, Attention: a, Dense: d}, hosts: upTo(next + others), tokens: next, prev: prev}
-			if err := m.open(i, &o); err != nil {
-				return nil, err
+	for _, hosts := range m.layouts(len(slices.Concat(numbered(sizes)...)) + others) {
+		var groups [][]int
+		next := 0
+		for _, n := range sizes {
+			groups = append(groups, hosts[next:next+n])
+			next += n
+		}
+		none := make([][]placement.Split, 1)
+		for _, g := range groups {
+			none[0] = append(none[0], even(g, m.segments()))
+		}
+		attention, dense := none, none
+		if m.summary(i).Attention > 1 {
+			attention = m.eachGroup(groups)
+		}
+		if m.summary(i).Dense > 1 {
+			dense = m.eachGroup(groups)
+		}
+		for _, a := range attention {
+			for _, d := range dense {
+				o := opening{layer: placement.Layer{Groups: groups, Attention: a, Dense: d}, hosts: hosts, tokens: next, prev: prev}
+				if err := m.open(i, &o); err != nil {
+					return nil, err
+				}
+				list = append(list, o)
 			}
-			list = append(list, o)
 		}
 	}
 	return list, nil
+}
+
+// kind numbers the devices: those with the same number may change places, for
+// they share the same part of a link.
+func (m *model) kind(device int) int {
+	for _, l := range m.Machine.Links {
+		if l.Shared != nil {
+			return l.Shared.Run(device)
+		}
+	}
+	return 0
+}
+
+// maxLayouts bounds the orders of devices that are not alike.
+const maxLayouts = 6
+
+// layouts lists the choices of n devices, in order, that differ: where all
+// devices are alike, the first ones. Runs of devices that share a link are
+// alike as well, so they are named in the order of their first use.
+func (m *model) layouts(n int) [][]int {
+	var list [][]int
+	var extend func(some []int, runs int)
+	extend = func(some []int, runs int) {
+		if len(some) == n {
+			list = append(list, slices.Clone(some))
+			return
+		}
+		tried := make(map[int]bool)
+		for d := range m.devices {
+			k := m.kind(d)
+			if k > runs || tried[k] || slices.Contains(some, d) {
+				continue
+			}
+			tried[k] = true
+			extend(append(some, d), max(runs, k+1))
+		}
+	}
+	extend(nil, 0)
+	if len(list) > maxLayouts {
+		return list[:1] // too many: see unalike
+	}
+	return list
+}
+
+// unalike reports whether devices differ in more ways than are looked at.
+func (m *model) unalike() bool {
+	runs := make(map[int]bool)
+	for d := range m.devices {
+		runs[m.kind(d)] = true
+	}
+	return len(runs) > 1 && m.devices > maxManySizes
 }
 
 // eachGroup lists every choice of a split for each group.
@@ -176,8 +233,8 @@ func (m *model) floors(c *part, group, groups int) *floor {
 	if n := m.slotType(c); n != nil {
 		slots = *n
 	}
-	slotSum := func(parts []cost.Part) []int64 { return m.exchange(pricedFloorSlots, c, s, parts, []int{0}, slots) }
-	rowSum := func(parts []cost.Part) []int64 { return m.exchange(pricedFloorRows, c, s, parts, []int{0}, row) }
+	slotSum := func(parts []cost.Part) []int64 { return m.leastExchange(pricedFloorSlots, c, s, parts, slots) }
+	rowSum := func(parts []cost.Part) []int64 { return m.leastExchange(pricedFloorRows, c, s, parts, row) }
 	for n := 1; n <= m.devices; n++ {
 		var parts []cost.Part
 		for d := range n {
@@ -194,6 +251,41 @@ func (m *model) floors(c *part, group, groups int) *floor {
 	f.far = rowSum([]cost.Part{{Device: m.nearest(), Bytes: 1}})
 	f.none = rowSum([]cost.Part{{Device: 0, Bytes: 1}})
 	return f
+}
+
+// leastExchange is the least that a member of an exchange takes, of which parts
+// are on so many devices, wherever those are.
+func (m *model) leastExchange(what byte, c *part, s *serve, parts []cost.Part, result tensor.Type) []int64 {
+	var least []int64
+	most := 0
+	for _, a := range parts {
+		most = max(most, a.Device)
+	}
+	if m.unalike() { // as if nothing were shared
+		free := *m.Machine
+		free.Links = slices.Clone(free.Links)
+		for i := range free.Links {
+			free.Links[i].Shared = nil
+		}
+		was := m.Machine
+		m.Problem.Machine = &free
+		m.pricers = map[[3]int]*cost.Pricer{}
+		defer func() { m.Problem.Machine, m.pricers = was, map[[3]int]*cost.Pricer{} }()
+	}
+	for _, layout := range m.layouts(max(most+1, 1)) {
+		moved := slices.Clone(parts)
+		for i := range moved {
+			moved[i].Device = layout[parts[i].Device]
+		}
+		list := m.exchange(what, c, s, moved, layout[:1], result)
+		if least == nil {
+			least = slices.Clone(list)
+		}
+		for k := range least {
+			least[k] = min(least[k], list[k])
+		}
+	}
+	return least
 }
 
 // copiesFar is the least number of parts that one of two devices receives of

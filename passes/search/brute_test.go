@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	instances = flag.Int("instances", 12, "random small problems to solve by brute force")
+	instances = flag.Int("instances", 2, "random small problems to solve by brute force")
 	firstSeed = flag.Uint64("first", 1, "seed of the first")
 )
 

@@ -58,13 +58,13 @@ func (m *model) exactGroups(groups int, beat int64) (*proof, error) {
 	for _, sizes := range m.groupSizes(groups) {
 		c.sizes = append(c.sizes, sizes)
 	}
-	if groups > 1 || m.devices > maxSizes {
+	if groups > 1 || m.many(groups) {
 		bound, err := c.several(groups, beat)
 		if err != nil || bound >= beat {
 			return &proof{bound: bound}, err
 		}
-		if m.devices > maxSizes {
-			return &proof{bound: bound, limit: fmt.Sprintf("%d devices are too many to look at every choice", m.devices)}, nil
+		if m.many(groups) {
+			return &proof{bound: bound, limit: fmt.Sprintf("%d token groups on %d devices: too many choices to look at", groups, m.devices)}, nil
 		}
 		return c.join()
 	}
@@ -76,10 +76,11 @@ func (m *model) exactGroups(groups int, beat int64) (*proof, error) {
 				return nil, err
 			}
 			c.layers[p] = append(c.layers[p], l)
+			m.ones[p] = append(m.ones[p], l.bound.one)
 		}
 	}
 	r, err := c.join()
-	if err != nil || r.best != nil && r.best.score <= r.bound || r.bound >= beat || m.devices > maxGrowth {
+	if err != nil || r.best != nil && r.best.score <= r.bound || r.bound >= beat || m.devices > maxGrowth || m.kind(m.devices-1) > 0 {
 		return r, err
 	}
 	if err := c.growth(); err != nil { // a group may grow on the way, which was only bounded
@@ -173,12 +174,12 @@ func (c *chain) several(groups int, beat int64) (int64, error) {
 			}
 		}
 		bound = min(bound+least[p], never)
-		if ch := choices[p][0]; c.devices > maxSizes && ch.spread > ch.local {
+		if ch := choices[p][0]; c.many(groups) && ch.spread > ch.local {
 			savings = append(savings, saving{ch.spread - ch.local, c.expertBytes(p)})
 		}
 	}
 	bound += c.unaffordable(savings, groups)
-	if bound >= beat || c.devices > maxSizes {
+	if bound >= beat || c.many(groups) {
 		return bound, nil
 	}
 	for i := 1; i <= c.model.layers(); i++ {
@@ -476,8 +477,12 @@ func (m *model) bestEnds(groups int) ([2]*endResult, error) {
 		e := &endResult{bound: noBound, best: map[string]endChoice{}}
 		ends[k] = e
 		for _, sizes := range m.groupSizes(groups) {
-			if m.devices > maxSizes {
-				e.bound = bounds{}
+			if m.many(groups) {
+				least, err := m.leastEnd(part, groups)
+				if err != nil {
+					return ends, err
+				}
+				e.bound = bounds{least, least}
 				continue
 			}
 			if err := m.endOn(e, part, sizes); err != nil {
@@ -486,6 +491,24 @@ func (m *model) bestEnds(groups int) ([2]*endResult, error) {
 		}
 	}
 	return ends, nil
+}
+
+// leastEnd is a score that no prologue or epilogue on so many groups is below:
+// its work, divided evenly between the devices that a group has on average.
+func (m *model) leastEnd(part, groups int) (int64, error) {
+	nodes, err := m.alone(part)
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for k := range m.loads {
+		p := m.pricer(k, groups-1, groups)
+		for _, n := range nodes {
+			c := p.Node(n, nil)
+			sum += ((c.Compute+c.Memory)/int64(m.devices/groups) + c.Launch) * m.loads[k].weight * int64(m.loads[k].samples)
+		}
+	}
+	return sum, nil
 }
 
 // endOn looks at token groups of those sizes.

@@ -21,7 +21,7 @@ func (m *model) leastGroups(i, groups int) (int64, []groupChoice, error) {
 		return 0, nil, err
 	}
 	c := m.parts[i]
-	if m.devices > maxSizes {
+	if m.many(groups) {
 		spread, local := m.coarse(c, nodes, groups)
 		return min(spread, local), []groupChoice{{m.groupSizes(groups)[0], spread, local}}, nil
 	}
@@ -37,6 +37,9 @@ func (m *model) leastGroups(i, groups int) (int64, []groupChoice, error) {
 			ch.spread = m.slowest(before)
 		} else {
 			ch.spread, ch.local = m.spreadBound(c, before, sizes), m.localBound(c, before, sizes)
+			if ones := m.ones[c]; m.together(groups) && len(ones) >= sizes[0] {
+				ch.local = max(ch.local, ones[sizes[0]-1]) // the others only look on
+			}
 		}
 		least = min(least, ch.spread, ch.local)
 		list = append(list, ch)
@@ -87,6 +90,7 @@ type groupChoice struct {
 // far as it may beat a score.
 func (m *model) bestGroups(i int, ch groupChoice, beat int64) (*layerResult, error) {
 	r := newResult(beat, 1)
+	m.looks = m.looksForLayer()
 	if ch.local < r.best {
 		if ok, err := m.localExperts(i, ch.sizes, r); err != nil {
 			return nil, err
@@ -132,6 +136,16 @@ func (m *model) localExperts(i int, sizes []int, r *layerResult) (bool, error) {
 	return true, nil
 }
 
+// together reports whether the first group has all tokens in every load.
+func (m *model) together(groups int) bool {
+	for k := range m.loads {
+		if m.loads[k].Of(m.loads[k].Tokens, 0, groups) < m.loads[k].Tokens {
+			return false
+		}
+	}
+	return true
+}
+
 // maxOpenings bounds the ways to place a layer but for its experts that are
 // looked at for one choice of token groups.
 const maxOpenings = 400
@@ -146,7 +160,7 @@ func (m *model) spread(i int, ch groupChoice, r *layerResult) error {
 	if m.summary(i).Dense > 1 {
 		count *= count
 	}
-	if m.devices > maxSizes || count > maxOpenings {
+	if count > maxOpenings {
 		r.cannot(bounds{ch.spread, ch.spread}, fmt.Sprintf("token groups of %v devices", ch.sizes))
 		return nil
 	}
@@ -162,13 +176,23 @@ func (m *model) spread(i int, ch groupChoice, r *layerResult) error {
 	return nil
 }
 
-// maxSizes is the most devices for which every choice of sizes is looked at.
-const maxSizes = 8
+// The most devices for which every choice of one token group, and of several,
+// is looked at.
+const (
+	maxOneGroup  = 8
+	maxManySizes = 4
+)
+
+// many reports whether there are too many ways to form token groups to look at
+// them all.
+func (m *model) many(groups int) bool {
+	return m.devices > maxOneGroup || groups > 1 && m.devices > maxManySizes
+}
 
 // groupSizes lists how many devices so many token groups may have; on many
 // devices, only the even choice.
 func (m *model) groupSizes(groups int) [][]int {
-	if m.devices > maxSizes {
+	if m.many(groups) {
 		return [][]int{slices.Repeat([]int{m.devices / groups}, groups)}
 	}
 	var list [][]int
@@ -220,7 +244,7 @@ func (m *model) leastBefore(c *part, nodes []*ir.Node, group, groups, devices in
 	most := max(m.summaryOf(c).Attention, m.summaryOf(c).Dense, 1)
 	for n := 1; n <= min(devices, most); n++ {
 		parts = append(parts, cost.Part{Device: n - 1, Bytes: 1})
-		exchange := m.exchange(pricedFloorSum, c, s, parts, []int{0}, sum)
+		exchange := m.leastExchange(pricedFloorSum, c, s, parts, sum)
 		for k := range m.loads {
 			p := m.pricer(k, group, groups)
 			var work, launches int64

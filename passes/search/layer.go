@@ -94,12 +94,26 @@ func (r *layerResult) finish() *layerResult {
 	return r
 }
 
+// maxLooks is how many placements of layers "exact" looks at for a whole model,
+// so that it ends within seconds; what is left over is bounded.
+const maxLooks = 400000
+
+// looksForLayer is a layer's share of maxLooks.
+func (m *model) looksForLayer() int64 {
+	different := make(map[*part]bool)
+	for _, p := range m.parts {
+		different[p] = true
+	}
+	return max(200, maxLooks/int64(len(different)*m.devices))
+}
+
 // bestLayer finds the best placement of a part on one token group of so many
 // devices, memory aside, best first: options whose bound is lowest are worked
 // out until the next bound is no lower than what was found. prev is the devices
 // that have what the layer before left, if they are not the same.
 func (m *model) bestLayer(i, devices int, prev []int) (*layerResult, error) {
 	r := newResult(never, devices)
+	m.looks = m.looksForLayer()
 	var groups [][]int
 	if prev != nil {
 		groups = [][]int{prev}
@@ -129,7 +143,7 @@ func (m *model) closeAll(i int, opens []opening, r *layerResult) error {
 		least := o.bound
 		if o.bound.one < r.best {
 			seen, ok := m.refine(c, f, o, r)
-			if ok { // what was not looked at is no better than the best
+			if ok = ok && !m.unalike(); ok { // what was not looked at is no better than the best
 				least = least.max(seen.min(bounds{r.best, r.best}))
 			} else {
 				r.cannot(o.bound, fmt.Sprintf("%s on %d devices, %d of them with the tokens of %d groups", o.end, o.devices, o.open.tokens, len(o.open.layer.Groups)))
@@ -287,7 +301,7 @@ type work struct {
 // workOf sums and compares what the slots of experts take.
 func (m *model) workOf(c *part, group, groups int) *work {
 	w := &work{total: m.totals(c, group, groups), tall: make([]int64, m.width), low: make([]int64, m.width)}
-	if m.devices > maxSizes { // copies are taken to cost nothing
+	if m.devices > maxOneGroup { // copies are taken to cost nothing
 		w.copied = w.total
 		for e := range c.experts {
 			for j, x := range m.slotsOf(c, e, 0, 1, group, groups) {
@@ -425,6 +439,7 @@ func (m *model) refine(c *part, f *floor, o *option, r *layerResult) (seen bound
 		if len(l.Groups) > 1 && l.Local() {
 			return // bounded by itself
 		}
+		m.looks--
 		score := m.follow(c, o.open.script, &l).score
 		one, two := score-m.slack(l.Groups, 1), score-m.slack(l.Groups, 2)
 		seen = seen.min(bounds{one, two})
@@ -443,8 +458,15 @@ func (m *model) refine(c *part, f *floor, o *option, r *layerResult) (seen bound
 	}
 	switch o.end {
 	case divided:
-		for _, order := range m.orders(o.open) {
+		orders := m.orders(o.open)
+		if orders == nil {
+			return seen, false
+		}
+		for _, order := range orders {
 			for _, s := range m.splits(order) {
+				if m.looks <= 0 {
+					return seen, false
+				}
 				if len(s) == o.devices && !s.Copies(m.segments()) {
 					experts := make([]placement.Expert, c.experts)
 					for e := range experts {
@@ -622,7 +644,7 @@ func (m *model) alike(o *opening) []int {
 	for i, d := range group {
 		kinds[i] = i
 		for j, e := range group[:i] {
-			same := (i < o.tokens) == (j < o.tokens)
+			same := (i < o.tokens) == (j < o.tokens) && m.kind(d) == m.kind(e)
 			for k := range m.loads {
 				same = same && o.script.pre[k*m.devices+d] == o.script.pre[k*m.devices+e]
 			}
@@ -635,9 +657,16 @@ func (m *model) alike(o *opening) []int {
 	return kinds
 }
 
-// orders lists the orders of an opening's devices that are not alike.
+// maxOrders bounds the orders of devices that are looked at: those of four.
+const maxOrders = 24
+
+// orders lists the orders of an opening's devices that are not alike, or nil
+// if there are too many.
 func (m *model) orders(o *opening) [][]int {
 	group, kinds := o.hosts, m.alike(o)
+	if n := math.Gamma(float64(len(group) + 1)); n/orderly(kinds) > maxOrders {
+		return nil
+	}
 	var list [][]int
 	var extend func(order []int, used uint64)
 	extend = func(order []int, used uint64) {
@@ -684,7 +713,7 @@ func (m *model) partitions(c *part, f *floor, o *option, r *layerResult, look fu
 	}
 	d.experts = make([]placement.Expert, c.experts)
 	d.deal(0, 0)
-	return true
+	return m.looks > 0
 }
 
 // dealer deals experts out to devices.
@@ -705,6 +734,9 @@ type dealer struct {
 // deal deals out expert e and those after it.
 func (d *dealer) deal(e int, used uint64) {
 	n := bits.OnesCount64(used)
+	if d.looks--; d.looks <= 0 {
+		return
+	}
 	if n > d.o.devices || d.c.experts-e < d.o.devices-n || d.least(used) >= d.r.best {
 		return
 	}
@@ -749,6 +781,18 @@ func (d *dealer) least(used uint64) int64 {
 		sum += s * l.weight
 	}
 	return sum
+}
+
+// orderly is the number of orders that devices of the same kinds have among
+// themselves.
+func orderly(kinds []int) float64 {
+	n := 1.0
+	count := map[int]int{}
+	for _, k := range kinds {
+		count[k]++
+		n *= float64(count[k])
+	}
+	return n
 }
 
 // ways estimates how many ways there are to deal experts out: to different
