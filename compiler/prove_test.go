@@ -50,5 +50,8 @@ func (c *randomCase) prove() (time.Duration, error) {
 	if _, err := prove.Check(r.Plan, r.Logical, prove.Options{Seed: c.seed}); err != nil {
 		return 0, fmt.Errorf("prove: %w", err)
 	}
+	if err := prove.Intervals(r.Plan, r.Logical); err != nil {
+		return 0, fmt.Errorf("intervals: %w", err)
+	}
 	return time.Since(begin), nil
 }

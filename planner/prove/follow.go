@@ -231,12 +231,12 @@ func (f *follower) apply(s *site, args []*means, meants []*meant) (*means, error
 		return out, err
 	}
 	for i, a := range args {
-		if a.slots != nil {
+		if a.slots != nil && (i > 0 || len(a.dims) < 2) { // not slot by slot
 			return nil, fmt.Errorf("reads %s, of which some slots are undefined", s.args[i].ref.Name)
 		}
 	}
 	list, err := f.t.rowwise(opKey(s.op, attrs), c)
-	return &means{meant: meant{runs: list}}, err
+	return &means{meant: meant{runs: list}, slots: args[0].slots}, err
 }
 
 func (p *partSum) equal(o *partSum) bool {

@@ -347,7 +347,10 @@ func possible(p *plan.Plan) error {
 	if need := (l.Context-1)/l.Page + 1; l.Pages < need || need > maxNumber/l.Sequences {
 		return fmt.Errorf("a sequence of %d positions needs %d pages of %d; there are %d, and page lists for %d sequences", l.Context, need, l.Page, l.Pages, l.Sequences)
 	}
-	for _, a := range p.Memory {
+	for i, a := range p.Memory {
+		if a.Device != i {
+			return fmt.Errorf("memory account %d is of device %d", i, a.Device)
+		}
 		if a.Total < 0 || a.Total > maxBytes {
 			return fmt.Errorf("device %d has %d bytes, not between 0 and %d", a.Device, a.Total, int64(maxBytes))
 		}

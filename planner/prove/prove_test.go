@@ -134,6 +134,9 @@ func TestExamples(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
+				if err := prove.Intervals(r.Plan, r.Logical); err != nil {
+					t.Errorf("%s: intervals: %v", name, err)
+				}
 				if report.Steps == 0 || report.Elements == 0 || report.Unrounded != (mode == ir.Fast) || (len(report.Shrunk) == 0) != (i%3 == 0) {
 					t.Errorf("%s: report %+v", name, report)
 				}
@@ -149,6 +152,9 @@ func TestRealSizes(t *testing.T) {
 		report, err := prove.Check(r.Plan, r.Logical, prove.Options{Seed: 1})
 		if err != nil {
 			t.Errorf("%s: %v", s, err)
+		}
+		if err := prove.Intervals(r.Plan, r.Logical); err != nil {
+			t.Errorf("%s: intervals: %v", s, err)
 		}
 		t.Logf("%s: %d steps, %d elements, divided %v", s, report.Steps, report.Elements, report.Shrunk)
 	}

@@ -85,7 +85,7 @@ const most = 96
 // slots is how many sequences a token group has.
 const slots = 3
 
-// newScript plans three steps: prompts of several sequences in each token
+// newScript plans three steps or more: prompts of several sequences in each token
 // group, in part; what is left of them; and the next token of one sequence.
 // There are tokens enough for every expert of a layer to be chosen, by each of
 // its copies: choices is how many tokens that takes. Limits bound memory, not
@@ -96,8 +96,11 @@ func newScript(l plan.Limits, groups, choices, words int, seed uint64) *script {
 	s := &script{page: pageOf(l.Page), words: max(1, words)}
 	list := s.sequences(groups, max(tokensFor(choices), min(most, 4*groups)))
 	s.deal(list, groups, seed)
-	for round := range 3 {
-		if st := s.next(list, groups, round); st.all(tensor.Tokens) > 0 {
+	// In the first layer rows of equal words choose equal experts, so few words
+	// need several steps.
+	rounds := min(8, 3+choices/s.words)
+	for round := range rounds {
+		if st := s.next(list, groups, rounds-1-round); st.all(tensor.Tokens) > 0 {
 			s.steps = append(s.steps, st)
 		}
 	}
@@ -161,28 +164,28 @@ func (s *script) deal(list []*sequence, groups int, seed uint64) {
 	}
 }
 
-// next returns the step of a round.
-func (s *script) next(list []*sequence, groups, round int) *step {
+// next returns the step after which so many are left: the last one is one token
+// of the first sequence alone.
+func (s *script) next(list []*sequence, groups, left int) *step {
 	st := &step{groups: make([]group, groups)}
 	for i := range list {
-		q := list[(i+round)%len(list)]
+		q := list[(i+left)%len(list)]
 		n := q.length - q.done
 		switch {
-		case round == 0 && n > 1:
-			n = max(1, n*2/3)
-		case round == 0 && q == list[0], round == 1 && n > 1 && q == list[0]:
-			n-- // the last comes alone
+		case left > 0 && q == list[0]:
+			n = (n - 1 + left - 1) / left
+		case left > 0:
+			n = (n + left - 1) / left
 		}
 		g := &st.groups[q.group]
 		for j := range n {
-			if j != 1 || round > 0 { // some logits are not wanted
+			if j != 1 || q.done > 0 { // some logits are not wanted
 				g.rows = append(g.rows, uint64(len(g.tokens)))
 			}
-			p := q.done + j
 			g.tokens = append(g.tokens, uint64(s.given%s.words))
-			s.given++
-			g.positions = append(g.positions, uint64(p))
+			g.positions = append(g.positions, uint64(q.done+j))
 			g.sequences = append(g.sequences, uint64(q.slot))
+			s.given++
 		}
 		q.done += n
 	}
