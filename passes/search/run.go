@@ -167,6 +167,9 @@ func (m *model) runExact(r *Result, best **Plan) error {
 	if *best != nil && e.bound > (*best).priced.score { // a named strategy is as good as anything
 		r.Bound = (*best).priced.score / scoreUnits
 	}
+	if *best != nil && (*best).priced.score/scoreUnits <= r.Bound {
+		r.Limit = ""
+	}
 	return nil
 }
 
