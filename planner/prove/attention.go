@@ -143,32 +143,39 @@ func newChoices() *choices { return &choices{make(map[uint64][]uint64), make(map
 // of an expert gets its turn.
 type deck struct {
 	seed  uint64
-	dealt []int
-	seen  []map[[3]int]bool // by expert: how rows are counted, divisor, remainder
+	dealt []map[int]int     // by expert and token group
+	seen  []map[rowsOf]bool // by expert
 }
+
+// rowsOf is the rows of a token group, or of all (-1), whose number leaves a
+// remainder.
+type rowsOf struct{ group, by, remainder int }
+
+// numbered is a row: its number among all rows, its token group and its number
+// there.
+type numbered struct{ row, group, inGroup int }
 
 // mostCopies is how many copies of an expert a deck tries to reach.
 const mostCopies = 4
 
 func newDeck(seed uint64, limit int) *deck {
-	d := &deck{seed, make([]int, limit), make([]map[[3]int]bool, limit)}
+	d := &deck{seed, make([]map[int]int, limit), make([]map[rowsOf]bool, limit)}
 	for e := range d.seen {
-		d.seen[e] = make(map[[3]int]bool)
+		d.dealt[e], d.seen[e] = make(map[int]int), make(map[rowsOf]bool)
 	}
 	return d
 }
 
-// deal returns n different experts for a row, which has a number among all rows
-// and one in its token group.
-func (d *deck) deal(n, copies int, numbers [2]int) []uint64 {
+// deal returns n different experts for a row.
+func (d *deck) deal(n, copies int, r numbered) []uint64 {
 	var hand []uint64
 	for range n {
 		best, key := -1, uint64(math.MaxUint64)
-		for e, count := range d.dealt {
-			k := uint64(count)<<32 | mixIn(d.seed, uint64(numbers[0]*len(d.dealt)+e))>>36
-			for of, number := range numbers {
-				for by := 2; by <= copies; by++ {
-					if d.seen[e][[3]int{of, by, number % by}] {
+		for e := range d.dealt {
+			k := uint64(d.dealt[e][r.group])<<32 | mixIn(d.seed, uint64(r.row*len(d.dealt)+e))>>36
+			for by := 2; by <= copies; by++ {
+				for _, of := range r.remainders(by) {
+					if d.seen[e][of] {
 						k += 1 << 28
 					}
 				}
@@ -177,10 +184,10 @@ func (d *deck) deal(n, copies int, numbers [2]int) []uint64 {
 				best, key = e, k
 			}
 		}
-		d.dealt[best]++
-		for of, number := range numbers {
-			for by := 2; by <= copies; by++ {
-				d.seen[best][[3]int{of, by, number % by}] = true
+		d.dealt[best][r.group]++
+		for by := 2; by <= copies; by++ {
+			for _, of := range r.remainders(by) {
+				d.seen[best][of] = true
 			}
 		}
 		hand = append(hand, uint64(best))
@@ -188,15 +195,23 @@ func (d *deck) deal(n, copies int, numbers [2]int) []uint64 {
 	return hand
 }
 
-// inGroup returns the number that a row has in its token group.
-func (e *env) inGroup(sym tensor.Sym, row int) int {
-	for g := 0; ; g++ {
-		n := e.bounds(sym.Base().Of(g))
-		if row < n || g >= e.groups-1 {
-			return row
+// remainders lists the rows that a row is one of.
+func (r numbered) remainders(by int) [2]rowsOf {
+	return [2]rowsOf{{-1, by, r.row % by}, {r.group, by, r.inGroup % by}}
+}
+
+// number finds out which row of which token group a row is. If the experts are
+// there for the rows of all groups, groups do not count.
+func (e *env) number(sym tensor.Sym, row int) numbered {
+	r := numbered{row: row, inGroup: row}
+	for ; e.local && r.group < e.groups-1; r.group++ {
+		n := e.bounds(sym.Base().Of(r.group))
+		if r.inGroup < n {
+			break
 		}
-		row -= n
+		r.inGroup -= n
 	}
+	return r
 }
 
 // topk is the choice of each row.
@@ -222,7 +237,7 @@ func topk(c *call) error {
 				d = newDeck(mixIn(c.seed, uint64(c.node)), x.last())
 				c.choices.decks[c.node] = d
 			}
-			hand = d.deal(min(k, x.last()), c.copies, [2]int{t, c.inGroup(c.rows, t)})
+			hand = d.deal(min(k, x.last()), c.copies, c.number(c.rows, t))
 			c.choices.made[h] = hand
 		default:
 			fill(c.out.row(t), c.undefined())

@@ -482,6 +482,9 @@ func (m *machine) append(d *device, s *site, c *call, layer int) error {
 	l, o := kv.at(layer), origin{why: overwritten, by: s, layer: layer}
 	l.dropOverlaps(o, d.clock[d.id])
 	if l.cache == nil {
+		if m.follow != nil && l.loss.by != nil {
+			return fmt.Errorf("stores in a cache that lost what it held: %s", l.loss)
+		}
 		l.cache = kv.newCache()
 	}
 	l.changed = d.clock[d.id]

@@ -227,7 +227,13 @@ func (f *follower) apply(s *site, args []*means, meants []*meant) (*means, error
 		for _, a := range args {
 			out.slots = out.slots.meet(a.slots)
 		}
-		out.runs, err = f.t.entrywise(opKey(s.op, attrs), c, volume(rowDims(s.made.Type)))
+		n := volume(rowDims(s.made.Type))
+		if out.runs, err = f.t.entrywise(opKey(s.op, attrs), c, n); err != nil && slices.Contains(commutative, s.op) {
+			slices.Reverse(c.args)
+			if list, swapped := f.t.entrywise(opKey(s.op, attrs), c, n); swapped == nil {
+				out.runs, err = list, nil
+			}
+		}
 		return out, err
 	}
 	for i, a := range args {
@@ -238,6 +244,9 @@ func (f *follower) apply(s *site, args []*means, meants []*meant) (*means, error
 	list, err := f.t.rowwise(opKey(s.op, attrs), c)
 	return &means{meant: meant{runs: list}, slots: args[0].slots}, err
 }
+
+// commutative ops may have their operands in the other order.
+var commutative = []string{"add", "mul", "max", "min"}
 
 func (p *partSum) equal(o *partSum) bool {
 	if p == nil || o == nil {

@@ -15,8 +15,8 @@ import (
 // for a plan that it cannot follow so.
 //
 // It is independent of Check in that nothing is divided and no number is made:
-// what Check cannot see because it divides, this does. It does not see the
-// state that one step leaves for the next.
+// what Check cannot see because it divides, this does. Of the
+// state that one step leaves for the next it sees only whether it is there.
 //
 // Plans of fast numerics round, add biases and apply factors to parts of sums,
 // which have no counterpart in the model: Intervals accepts all of them unseen.
@@ -40,31 +40,44 @@ func Intervals(p *plan.Plan, logical *ir.Graph) (err error) {
 	}
 	for _, m := range c.list {
 		m.follow = &follower{t, m}
-		if err := m.followStep(c.choices); err != nil {
+		if err := m.followSteps(c.need); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// followStep follows one step.
-func (m *machine) followStep(choices int) error {
-	m.script = newScript(m.p.Limits, m.p.Groups(), choices, 1, 0)
-	if err := m.run(m.script.steps[0]); err != nil {
-		return err
-	}
-	for i := range m.prog.Outputs {
-		from := &m.outputs[i]
-		a, err := m.read(from.loc, from, nil)
-		if err != nil {
+// followSteps follows two steps: what the first does to residents shows in the
+// second.
+func (m *machine) followSteps(need tokens) error {
+	m.script = newScript(m.p.Limits, m.p.Groups(), need, 1, 0)
+	for range 2 {
+		if err := m.run(m.script.steps[0]); err != nil {
 			return err
 		}
-		if err := m.follow.output(&m.prog.Outputs[i], from, a); err != nil {
-			return err
+		for _, o := range m.logical.Outputs {
+			for g := range m.p.Groups() {
+				if err := m.followOutput(o.Name, g); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if m.alone != nil {
 		return m.alone
 	}
 	return nil
+}
+
+func (m *machine) followOutput(name string, g int) error {
+	at, err := m.outputOf(name, g)
+	if err != nil {
+		return err
+	}
+	from := &m.outputs[at]
+	a, err := m.read(from.loc, from, nil)
+	if err != nil {
+		return err
+	}
+	return m.follow.output(&m.prog.Outputs[at], from, a)
 }

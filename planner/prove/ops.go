@@ -45,7 +45,8 @@ type env struct {
 	choices *choices
 	copies  int // of an expert, at most
 	groups  int
-	round   int // number of the step
+	local   bool // token groups have experts of their own
+	round   int  // number of the step
 	// choose says that choices are made here; elsewhere they are looked up.
 	choose bool
 	node   int // the layer's topk, when choices are made

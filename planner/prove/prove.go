@@ -91,7 +91,7 @@ type checker struct {
 	o       Options
 	s       *shrinker
 	env     *env
-	choices int // tokens that let every copy of every expert be chosen
+	need    tokens
 	along   map[*ir.Node]int
 	list    []*machine
 }
@@ -130,9 +130,10 @@ func newChecker(p *plan.Plan, g *ir.Graph, o Options) (*checker, error) {
 		return nil, formed(err)
 	}
 	c := &checker{p: p, logical: newLogical(g), o: o}
-	c.env = &env{fast: c.fast(), seed: mix(o.Seed), choices: newChoices(), copies: copies(p), groups: p.Groups()}
-	c.choices = topkWidth(g) * c.env.copies
-	c.s = newShrinker(o.Full, tokensFor(c.choices))
+	c.env = &env{fast: c.fast(), seed: mix(o.Seed), choices: newChoices(), groups: p.Groups()}
+	c.env.copies, c.env.local = experts(p)
+	c.need = tokensFor(topkWidth(g)*c.env.copies, c.env.groups, c.env.local)
+	c.s = newShrinker(o.Full, c.need.all)
 	var err error
 	if c.along, err = c.s.constrainGraph(g); err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)
@@ -283,8 +284,8 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 	if w != nil {
 		model.observe, m.observe = w.model, w.plan
 	}
-	model.context = most
-	m.script = newScript(c.p.Limits, c.p.Groups(), c.choices, model.vocabulary(), c.env.seed)
+	model.context = mostAll
+	m.script = newScript(c.p.Limits, c.p.Groups(), c.need, model.vocabulary(), c.env.seed)
 	for round, st := range m.script.steps {
 		c.env.choose, c.env.round = true, round
 		want, err := model.run(st)
@@ -304,30 +305,31 @@ func (c *checker) check(i int, w watcher) (*machine, error) {
 	return m, nil
 }
 
-// copies returns how many devices take turns with an expert at most, as far as
-// they are told apart.
-func copies(p *plan.Plan) int {
-	most := 1
-	look := func(s *plan.Step) {
-		for _, turn := range s.Attrs.Sets("turns") {
-			if len(turn) == 2 {
-				most = max(most, min(turn[1], mostCopies))
-			}
-		}
-	}
+// experts returns how many devices take turns with an expert at most, as far as
+// they are told apart, and whether experts work on the rows of one token group.
+func experts(p *plan.Plan) (copies int, local bool) {
+	copies = 1
 	for _, g := range p.Programs {
 		for _, b := range g.Blocks {
+			of := make(map[string]tensor.Type)
+			for _, k := range b.Buffers {
+				of[k.Name] = k.Type
+			}
 			for _, q := range b.Queues {
-				for i := range q.Steps {
-					look(&q.Steps[i])
-					for j := range q.Steps[i].Body {
-						look(&q.Steps[i].Body[j])
+				for _, s := range q.Steps {
+					for _, x := range append([]plan.Step{s}, s.Body...) {
+						for _, turn := range x.Attrs.Sets("turns") {
+							if len(turn) == 2 {
+								copies = max(copies, min(turn[1], mostCopies))
+							}
+						}
 					}
+					local = local || s.Op == "dispatch" && of[s.Out].Shape.Sym().Group() >= 0
 				}
 			}
 		}
 	}
-	return most
+	return copies, local
 }
 
 // Bounds of a limit and of a device's memory, far above any machine.
@@ -378,9 +380,9 @@ func (m *machine) compare(st *step, want []*array) error {
 	for i, of := range m.logical.Outputs {
 		first := 0
 		for g := range st.groups {
-			at := slices.IndexFunc(m.prog.Outputs, func(o plan.Output) bool { return o.Name == of.Name && o.Group == g })
-			if at < 0 {
-				return formed(fmt.Errorf("program %s: output %s of token group %d is not given", m.prog.Name, of.Name, g))
+			at, err := m.outputOf(of.Name, g)
+			if err != nil {
+				return err
 			}
 			rows := len(st.groups[g].rows)
 			part := want[i].data[first*want[i].last() : (first+rows)*want[i].last()]
@@ -391,6 +393,16 @@ func (m *machine) compare(st *step, want []*array) error {
 		}
 	}
 	return nil
+}
+
+// outputOf returns which of the program's outputs is one of the model's for a
+// token group.
+func (m *machine) outputOf(name string, g int) (int, error) {
+	at := slices.IndexFunc(m.prog.Outputs, func(o plan.Output) bool { return o.Name == name && o.Group == g })
+	if at < 0 {
+		return at, formed(fmt.Errorf("program %s: output %s of token group %d is not given", m.prog.Name, name, g))
+	}
+	return at, nil
 }
 
 func (m *machine) compareOutput(o *plan.Output, from *operand, want []uint64, rows int) error {

@@ -78,9 +78,12 @@ type script struct {
 	given int // so far
 }
 
-// most is how many tokens a script has at most, so that a model of very many
-// experts is still proved in reasonable time.
-const most = 96
+// How many tokens a script has at most, for experts that all token groups share
+// and in all: a model of very many experts is still proved in reasonable time.
+const (
+	most    = 96
+	mostAll = 1024
+)
 
 // slots is how many sequences a token group has.
 const slots = 3
@@ -88,17 +91,17 @@ const slots = 3
 // newScript plans three steps or more: prompts of several sequences in each token
 // group, in part; what is left of them; and the next token of one sequence.
 // There are tokens enough for every expert of a layer to be chosen, by each of
-// its copies: choices is how many tokens that takes. Limits bound memory, not
+// its copies. Limits bound memory, not
 // meaning: what a step of the plan does it does for any number of tokens, rows
 // and pages, so the script may have more of them than a step of the plan, and
 // what bytes are taken is decided for the largest step.
-func newScript(l plan.Limits, groups, choices, words int, seed uint64) *script {
+func newScript(l plan.Limits, groups int, need tokens, words int, seed uint64) *script {
 	s := &script{page: pageOf(l.Page), words: max(1, words)}
-	list := s.sequences(groups, max(tokensFor(choices), min(most, 4*groups)))
+	list := s.sequences(groups, need.all)
 	s.deal(list, groups, seed)
 	// In the first layer rows of equal words choose equal experts, so few words
 	// need several steps.
-	rounds := min(8, 3+choices/s.words)
+	rounds := min(8, 3+need.choices/s.words)
 	for round := range rounds {
 		if st := s.next(list, groups, rounds-1-round); st.all(tensor.Tokens) > 0 {
 			s.steps = append(s.steps, st)
@@ -107,8 +110,20 @@ func newScript(l plan.Limits, groups, choices, words int, seed uint64) *script {
 	return s
 }
 
-// tokensFor returns how many tokens let every expert be chosen.
-func tokensFor(choices int) int { return min(most, max(12, choices+choices/2+6)) }
+// tokens is how many there should be.
+type tokens struct {
+	choices int // that let every copy of an expert be chosen
+	all     int // in all steps together
+}
+
+// tokensFor returns how many tokens a script needs.
+func tokensFor(choices, groups int, local bool) tokens {
+	n := min(most, max(12, choices+choices/2+6))
+	if local {
+		return tokens{choices, min(mostAll, n*groups)}
+	}
+	return tokens{choices, max(n, min(most, 4*groups))}
+}
 
 // pageOf divides the positions of a page so that short sequences have several.
 func pageOf(page int) int {
@@ -152,7 +167,7 @@ func (s *script) deal(list []*sequence, groups int, seed uint64) {
 				need += (q.length + s.page - 1) / s.page
 			}
 		}
-		free := newDeck(mixIn(seed, uint64(g)), need+1).deal(need, 1, [2]int{})
+		free := newDeck(mixIn(seed, uint64(g)), need+1).deal(need, 1, numbered{})
 		for _, q := range list {
 			for range (q.length + s.page - 1) / s.page {
 				if q.group == g {

@@ -29,6 +29,17 @@ func TestZZ(t *testing.T) {
 			n++
 			_, err := prove.Check(q, s.result.Logical, prove.Options{Seed: 1})
 			verr := plan.Verify(q)
+			if ierr := prove.Intervals(q, s.result.Logical); s.plan.Numerics.Mode != "fast" {
+				if _, ok := ierr.(*prove.Mismatch); ierr != nil && !ok {
+					t.Logf("CRASH I %s %d: %s: %v", s.name, k, what, ierr)
+				}
+				if err == nil && ierr != nil {
+					t.Logf("IALARM %s %d: %s: %v", s.name, k, what, ierr)
+				}
+				if err != nil && ierr == nil {
+					t.Logf("IMISS %s %d: %s: %v", s.name, k, what, err)
+				}
+			}
 			if m, ok := err.(*prove.Mismatch); err != nil && !ok {
 				crash++
 				t.Logf("CRASH %s %d: %s: %v", s.name, k, what, err)
