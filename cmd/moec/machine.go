@@ -116,7 +116,7 @@ Every number says where it comes from.`,
 // calibrateFlags say what to measure.
 type calibrateFlags struct {
 	machine, backend, file, nvcc string
-	quick                        bool
+	quick, figures               bool
 }
 
 func calibrateCommand(a *app) *cobra.Command {
@@ -135,6 +135,7 @@ describe this host: "moec machine detect" does.`,
 	fs.StringVar(&f.backend, "backend", "", "what to measure on: "+backendNames()+" (default: that of the machine's devices)")
 	fs.StringVarP(&f.file, "output", "o", "", "file to write (default: print it)")
 	fs.BoolVar(&f.quick, "quick", false, "few and small sizes: seconds, but only good for small models")
+	fs.BoolVar(&f.figures, "figures", false, "also replace the machine's rate of products and bandwidth of memory by what the backend reaches")
 	fs.StringVar(&f.nvcc, "nvcc", "", "with --backend cuda: path to nvcc or a CUDA toolkit (default: CUDA_HOME, PATH)")
 	return c
 }
@@ -158,7 +159,7 @@ func (a *app) calibrate(c *cobra.Command, f *calibrateFlags) error {
 	if err := writable(f.file); err != nil {
 		return err
 	}
-	o := calibrate.Options{Machine: m, Backend: backend, Quick: f.quick, Load: runtime.Options{Nvcc: f.nvcc, Warn: a.warn}, Warn: a.warn}
+	o := calibrate.Options{Machine: m, Backend: backend, Quick: f.quick, Figures: f.figures, Load: runtime.Options{Nvcc: f.nvcc, Warn: a.warn}, Warn: a.warn}
 	if !a.json {
 		o.Progress = func(m calibrate.Measurement) { fmt.Fprintln(a.err, m) }
 	}

@@ -26,6 +26,9 @@ type Options struct {
 	Backend runtime.Backend
 	Load    runtime.Options
 	Quick   bool // few and small sizes: seconds instead of minutes
+	// Figures also replaces the rate of products and the bandwidth of memory
+	// by what products reach on the backend.
+	Figures bool
 	// Progress is told of each measurement, Warn of what is left out and why.
 	// Nil for nobody.
 	Progress func(Measurement)
@@ -59,6 +62,12 @@ func Run(ctx context.Context, o Options) (*machine.Machine, error) {
 	figures.Measured = nil
 	c := &calibration{Options: o, figures: &figures, weights: fastest(&figures), devices: min(len(names), figures.Devices)}
 	out := *o.Machine
+	if o.Figures {
+		if out.Device, err = c.device(ctx, fmt.Sprintf("measured with the %s backend on %s: ", o.Backend.Name, names[0])); err != nil {
+			return nil, fmt.Errorf("measuring figures: %w", err)
+		}
+		figures.Device = out.Device
+	}
 	source := fmt.Sprintf("measured with the %s backend on %s: median times in isolation less the launch, prices that fall averaged", o.Backend.Name, names[0])
 	for _, op := range ops {
 		list, err := c.op(ctx, op)

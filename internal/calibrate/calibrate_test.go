@@ -284,3 +284,27 @@ func best2(raw []byte) []int32 {
 	arith.TopK{K: 2}.Row(two, row)
 	return two
 }
+
+func TestRates(t *testing.T) {
+	q := func(n int64) machine.Quantity { return machine.Quantity{Value: n, Unit: "flop/s", Source: "old"} }
+	for _, c := range []struct {
+		measured string
+		rate     int64
+		want     map[string]int64
+	}{
+		{"bf16", 30, map[string]int64{"bf16": 30, "f16": 30, "f32": 30}},
+		{"bf16", 90, map[string]int64{"bf16": 90, "f16": 90, "f32": 67}},
+		{"f32", 50, map[string]int64{"bf16": 50, "f16": 50, "f32": 50}},
+	} {
+		old := map[string]machine.Quantity{"bf16": q(743), "f16": q(743), "f32": q(67)}
+		got := rates(old, c.measured, machine.Quantity{Value: c.rate, Unit: "flop/s", Source: "new"})
+		for name, want := range c.want {
+			if got[name].Value != want || got[name].Source == "" || want != old[name].Value && got[name].Source == "old" {
+				t.Errorf("%s measured as %d: %s is %+v, want %d", c.measured, c.rate, name, got[name], want)
+			}
+		}
+		if old["bf16"].Value != 743 {
+			t.Error("the old rates changed")
+		}
+	}
+}

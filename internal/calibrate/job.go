@@ -58,26 +58,30 @@ func newStep(s *size, vocab int) *step.Step {
 	return &step.Step{Groups: []step.Group{g}}
 }
 
-// How often steps are timed, after how many that are not: more often while it
-// takes less than enough.
+// How often steps are timed, after how many that are not. Above the least, as
+// often as there is time.
 const (
-	warm   = 2
-	least  = 10
-	most   = 20
-	enough = 4 * time.Second
+	warm  = 2
+	least = 10
+	most  = 200
 )
+
+// patience is how long to go on timing, and what a step may take at most.
+func (c *calibration) patience() (enough, slow time.Duration) {
+	if c.Quick {
+		return 200 * time.Millisecond, 2 * time.Second
+	}
+	return time.Second, 20 * time.Second
+}
 
 // time returns by how much the median step of one job is longer than that of
 // the other, in ps. They take turns, so that what else happens on the host
 // happens to both.
 func (c *calibration) time(ctx context.Context, more, less *job) (int64, error) {
-	reps, slow := most, 20*time.Second
-	if c.Quick {
-		reps, slow = least, 2*time.Second
-	}
-	start := time.Now()
+	enough, slow := c.patience()
 	var took [2][]time.Duration
-	for i := range warm + reps {
+	start := time.Now()
+	for i := range warm + most {
 		if i >= warm+least && time.Since(start) > enough {
 			break
 		}

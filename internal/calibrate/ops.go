@@ -55,9 +55,9 @@ var ops = []op{
 	}, experts},
 	{"combine", "experts", func(n int) (more, less settings) {
 		return settings{"layers": n + 1, "depth": 0}, settings{"layers": 1, "depth": 0}
-	}, rows},
+	}, func(quick bool) []size { return rows(quick, 64) }},
 	{"attention", "attention", deeper, contexts},
-	{"embed", "embed", deeper, rows},
+	{"embed", "embed", deeper, func(quick bool) []size { return rows(quick, 1024) }},
 }
 
 // deeper is one layer and several more.
@@ -98,15 +98,15 @@ func experts(quick bool) (list []size) {
 	return list
 }
 
-// rows are sizes of ops that move rows.
-func rows(quick bool) (list []size) {
+// rows are sizes of ops that move rows, of tables with so many.
+func rows(quick bool, vocab int) (list []size) {
 	widths, tokens := []int{1024, 4096}, []int{1, 16, 128, 512, 2048, 8192}
 	if quick {
 		widths, tokens = []int{1024}, []int{16, 64, 256}
 	}
 	for _, n := range widths {
 		for _, t := range tokens {
-			list = append(list, prompt(t, settings{"n": n, "vocab": 1024}, 1024*n))
+			list = append(list, prompt(t, settings{"n": n, "vocab": vocab}, vocab*n))
 		}
 	}
 	return list
@@ -275,8 +275,9 @@ func limits(s *size) plan.Limits {
 // page is the number of positions of a KV page, the default of plans.
 const page = 16
 
-// price is what a node costs: what measurements correct, and what is beside it.
-type price struct{ op, beside int64 }
+// price is what a node costs: what measurements correct, how much of that is
+// arithmetic, and what is beside it.
+type price struct{ op, compute, beside int64 }
 
 // price returns the mean price of the nodes of an op, bodies of fused ones
 // included, and their number.
@@ -300,12 +301,13 @@ func (c *calibration) price(g *ir.Graph, l cost.Load, name string) (price, int64
 			if link {
 				corrected = p.Link
 			}
-			sum.op, sum.beside, n = sum.op+corrected, sum.beside+p.Total()-corrected, n+1
+			sum = price{sum.op + corrected, sum.compute + p.Compute, sum.beside + p.Total() - corrected}
+			n++
 		}
 	}
 	walk(g.Nodes)
 	if n == 0 {
 		return sum, 0
 	}
-	return price{sum.op / n, sum.beside / n}, n
+	return price{sum.op / n, sum.compute / n, sum.beside / n}, n
 }
