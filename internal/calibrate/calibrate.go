@@ -107,10 +107,10 @@ func suits(m *machine.Machine, backend, name string) error {
 	return nil
 }
 
-// fastest returns the element type of the highest rate, which is what weights
-// of models for the machine have.
+// fastest returns the element type of the highest rate, the first of equal
+// ones, which is what weights of models for the machine have.
 func fastest(m *machine.Machine) tensor.DType {
-	return slices.MaxFunc([]tensor.DType{tensor.F32, tensor.F16, tensor.BF16}, func(a, b tensor.DType) int {
+	return slices.MaxFunc([]tensor.DType{tensor.BF16, tensor.F16, tensor.F32}, func(a, b tensor.DType) int {
 		return cmp.Compare(rate(m, a), rate(m, b))
 	})
 }

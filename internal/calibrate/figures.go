@@ -10,17 +10,17 @@ import (
 )
 
 // device returns the machine's device with the bandwidth and the rate that
-// products reach here: those of the longest that waits for memory, and of the
-// longest that does arithmetic. A curve has one time for each price, whatever
-// the price is made of; so it can only say something where memory and
-// arithmetic are priced alike well.
+// products reach here: those of the longest of one token, which waits for its
+// weights, and of the longest that is bound by arithmetic. A curve has one time
+// for each price, whatever the price is made of; so it can only say something
+// where memory and arithmetic are priced alike well.
 func (c *calibration) device(ctx context.Context, source string) (machine.Device, error) {
 	d := c.figures.Device
-	list, err := c.choose(ops[0])
+	list, err := c.candidates(ops[0])
 	if err != nil {
 		return d, err
 	}
-	waits := func(s candidate) bool { return s.compute == 0 }
+	waits := func(s candidate) bool { return s.load.Tokens == 1 && s.compute == 0 }
 	works := func(s candidate) bool { return s.compute > 0 }
 	if m, ok, err := c.longest(ctx, list, waits); err != nil {
 		return d, err

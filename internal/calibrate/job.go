@@ -76,18 +76,23 @@ func (c *calibration) patience() (enough, slow time.Duration) {
 
 // time returns by how much the median step of one job is longer than that of
 // the other, in ps. They take turns, so that what else happens on the host
-// happens to both.
+// happens to both. A step cannot be stopped: backends that may have to stop
+// one look at the device from time to time, and would see its end too late.
 func (c *calibration) time(ctx context.Context, more, less *job) (int64, error) {
 	enough, slow := c.patience()
+	endless := context.WithoutCancel(ctx)
 	var took [2][]time.Duration
 	start := time.Now()
 	for i := range warm + most {
 		if i >= warm+least && time.Since(start) > enough {
 			break
 		}
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		for k, j := range []*job{more, less} {
 			begin := time.Now()
-			if _, err := j.program.Step(ctx, j.step); err != nil {
+			if _, err := j.program.Step(endless, j.step); err != nil {
 				return 0, err
 			}
 			d := time.Since(begin)

@@ -167,12 +167,12 @@ func (b bounds) layersOf(bytes, price int64) int {
 
 // op measures the sizes of an op, by ascending price.
 func (c *calibration) op(ctx context.Context, o op) ([]Measurement, error) {
-	list, err := c.choose(o)
+	list, err := c.candidates(o)
 	if err != nil {
 		return nil, err
 	}
 	var done []Measurement
-	for _, s := range list {
+	for _, s := range spread(list, c.bounds().sizes) {
 		all, n, err := c.difference(ctx, o, s)
 		if errors.Is(err, errSlow) {
 			c.warn("%s %s is left out, and what is priced higher: it %v", o.name, s.String(), err)
@@ -195,9 +195,8 @@ type candidate struct {
 	layers int
 }
 
-// choose prices all sizes of an op and takes some of them, spread evenly by
-// price.
-func (c *calibration) choose(o op) ([]candidate, error) {
+// candidates are the sizes of an op that can be measured, by ascending price.
+func (c *calibration) candidates(o op) ([]candidate, error) {
 	b := c.bounds()
 	var list []candidate
 	for _, s := range o.sizes(c.Quick) {
@@ -215,10 +214,10 @@ func (c *calibration) choose(o op) ([]candidate, error) {
 		}
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int { return cmp.Compare(a.op, b.op) })
-	return spread(list, b.sizes), nil
+	return list, nil
 }
 
-// spread takes n entries of a list, the first and the last among them.
+// spread takes n entries of a list, evenly, the first and the last among them.
 func spread(list []candidate, n int) []candidate {
 	if len(list) <= n {
 		return list
