@@ -62,7 +62,7 @@ type Row struct {
 	Rules    map[string]int // of the refusals by the first oracle, every rule broken
 }
 
-// Escape is a mutant that was accepted and should not have been.
+// Escape is a mutant that was accepted by all who check plans.
 type Escape struct {
 	What   string
 	Number uint64 // of the mutant in its run
@@ -72,7 +72,7 @@ type Escape struct {
 // Score is the outcome of a run.
 type Score struct {
 	Rows    []Row // by mutation, in the table's order
-	Escapes []Escape
+	Escapes []Escape // what should have been refused
 	Equals  []Escape // what computes the same, for looking at
 }
 

@@ -454,12 +454,8 @@ func simulator() mutate.Oracle {
 // proof interprets a plan and the logical graph exactly.
 func (s *subject) proof() mutate.Oracle {
 	return mutate.Oracle{Name: "prove", Check: func(p *plan.Plan) error {
-		for seed := range uint64(2) {
-			if _, err := prove.Check(p, s.result.Logical, prove.Options{Seed: seed}); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := prove.Check(p, s.result.Logical, prove.Options{Seed: 1})
+		return err
 	}}
 }
 
