@@ -71,7 +71,7 @@ type Escape struct {
 
 // Score is the outcome of a run.
 type Score struct {
-	Rows    []Row // by mutation, in the table's order
+	Rows    []Row    // by mutation, in the table's order
 	Escapes []Escape // what should have been refused
 	Equals  []Escape // what computes the same, for looking at
 }
