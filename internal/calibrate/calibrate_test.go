@@ -130,7 +130,7 @@ func TestRoutesAreEven(t *testing.T) {
 	}
 	counts := make([]int, experts)
 	for tok := range tokens {
-		for _, e := range best2(raw[4*experts*tok : 4*experts*(tok+1)]) {
+		for _, e := range twoBest(raw[4*experts*tok : 4*experts*(tok+1)]) {
 			counts[e]++
 		}
 		all := slots * (tok + 1)
@@ -274,8 +274,8 @@ func bound(p *cost.Pricer, r *compiler.Result) bool {
 	return sum.Compute > sum.Memory
 }
 
-// best2 returns the two largest entries of a row of f32.
-func best2(raw []byte) []int32 {
+// twoBest returns the two largest entries of a row of f32.
+func twoBest(raw []byte) []int32 {
 	row := make([]float32, len(raw)/4)
 	for i := range row {
 		row[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))

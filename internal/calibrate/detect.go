@@ -78,7 +78,7 @@ func processor(devices int) (*machine.Machine, error) {
 	measured := func(what string) string { return "measured on this host, date not included: " + what + share }
 	n := float64(devices)
 	d.Bandwidth = amount(readStream()/n, "bytes/s", measured(fmt.Sprintf("all cores read %d MiB each, best of %d", perCore()>>20, passes)))
-	d.Rates = map[string]machine.Quantity{"f32": amount(products32()/n, "flop/s", measured(fmt.Sprintf("all cores multiply rows of %d, best of %d", dotted, passes)))}
+	d.Rates = map[string]machine.Quantity{"f32": amount(productRate()/n, "flop/s", measured(fmt.Sprintf("all cores multiply rows of %d, best of %d", dotted, passes)))}
 	d.Launch = as(like.Device.Launch, like)
 	if devices > 1 {
 		l := like.Links[0]

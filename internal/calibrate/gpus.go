@@ -129,16 +129,16 @@ func links(open []driver.Device, like *machine.Machine, known []*machine.Machine
 		}
 	}
 	if like.Device.Product == open[0].Info().Name && like.Links[0].Peer == peer {
-		return knownLinks(like, len(open)), nil
+		return knownLinks(like, len(open))
 	}
 	return measuredLink(open, peer, known)
 }
 
 // knownLinks are those of a known machine, sources said.
-func knownLinks(like *machine.Machine, devices int) []machine.Link {
-	part := like
-	if devices < like.Devices {
-		part, _ = like.With(devices) // there are as many
+func knownLinks(like *machine.Machine, devices int) ([]machine.Link, error) {
+	part, err := like.With(min(devices, like.Devices))
+	if err != nil {
+		return nil, err
 	}
 	list := slices.Clone(part.Links)
 	for i := range list {
@@ -153,7 +153,7 @@ func knownLinks(like *machine.Machine, devices int) []machine.Link {
 			l.Shared = &s
 		}
 	}
-	return list
+	return list, nil
 }
 
 // measuredLink times copies from the first device to the second. How long a

@@ -73,9 +73,9 @@ func copies() float64 {
 	return float64(len(from)*perCore()) / seconds
 }
 
-// products32 returns the operations a second of products in f32 with the
+// productRate returns the operations a second of products in f32 with the
 // arithmetic that the CPU backend has.
-func products32() float64 {
+func productRate() float64 {
 	cores := runtime.GOMAXPROCS(0)
 	sums := make([]float32, cores)
 	x := make([]float32, dotted)
