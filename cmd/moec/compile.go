@@ -35,6 +35,7 @@ type compileFlags struct {
 	numerics   string
 	segments   int
 	limits     plan.Limits
+	searchFlags
 
 	print string
 	dot   string
@@ -48,7 +49,7 @@ func (f *compileFlags) add(c *cobra.Command) {
 	fs.StringArrayVar(&f.set, "set", nil, "name=value: give a setting of the description another value")
 	fs.IntVar(&f.gpus, "gpus", 0, "devices to plan for (default: all of --machine, else 1)")
 	fs.StringVar(&f.machine, "machine", "", "machine to plan for, by name or file (default h200x8; see \"moec machines\")")
-	fs.StringVar(&f.strategy, "strategy", "", "how to place the model: \"moec strategies\" lists the words (default: the cheapest that fits)")
+	fs.StringVar(&f.strategy, "strategy", "", "how to place the model: \"moec strategies\" lists the words (default: what the search finds)")
 	fs.StringVar(&f.placement, "placement", "", "file that places the model: a whole placement, or a map of experts to devices")
 	fs.StringVar(&f.numerics, "numerics", string(ir.Invariant), "invariant: the same bits for every placement; fast: less traffic")
 	fs.IntVar(&f.segments, "segments", compiler.DefaultSegments, "leaves of a sum that a placement may divide")
@@ -56,6 +57,7 @@ func (f *compileFlags) add(c *cobra.Command) {
 	fs.IntVar(&f.limits.Sequences, "sequences", 0, "sequences at the same time (default 8)")
 	fs.IntVar(&f.limits.Context, "context", 0, "positions of a sequence (default 4096, or what the model allows)")
 	fs.IntVar(&f.limits.Page, "page", 0, "positions of a KV page (default 16)")
+	f.searchFlags.add(c)
 }
 
 func (f *compileFlags) addDebug(c *cobra.Command) {
@@ -100,7 +102,8 @@ func compileCommand(a *app) *cobra.Command {
 // compiled is a result and how its placement was chosen.
 type compiled struct {
 	*compiler.Result
-	Candidates      []passes.Candidate
+	Candidates      []passes.Candidate // of models that the search does not take
+	found           *outcome
 	invariant, fast int64 // bytes between devices a token
 }
 
@@ -219,12 +222,30 @@ func (c *compiled) place(g *ir.Graph, m *machine.Machine, f *compileFlags, o com
 	case f.strategy != "":
 		p, err = passes.Named(g, f.strategy, m.Devices)
 	default:
-		p, c.Candidates, err = passes.Choose(g, m, limits.Sequences*limits.Context)
+		p, err = c.search(g, m, f, limits)
 	}
 	if err == nil && m.Devices > 1 {
 		c.invariant, c.fast, err = passes.Saving(g, p)
 	}
 	return p, err
+}
+
+// search looks for a placement. A graph that is not a chain of layers is given
+// the cheapest of the named strategies.
+func (c *compiled) search(g *ir.Graph, m *machine.Machine, f *compileFlags, limits plan.Limits) (p *placement.Placement, err error) {
+	problem, err := f.problem(g, m, limits)
+	var usage coded
+	if err != nil && !errors.As(err, &usage) {
+		p, c.Candidates, err = passes.Choose(g, m, limits.Sequences*limits.Context)
+		return p, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.found, err = f.run(problem, limits.Tokens); err != nil {
+		return nil, err
+	}
+	return c.found.Chosen.Placement, nil
 }
 
 // compileError gives errors of compiling their exit codes.
@@ -258,7 +279,7 @@ func (a *app) summary(r *compiled, out string, times bool) error {
 	if a.json {
 		return a.printJSON(map[string]any{"plan": out, "model": p.Model, "machine": p.Machine, "strategy": p.Placement.Strategy,
 			"numerics": p.Numerics, "limits": p.Limits, "memory": p.Memory, "alternatives": r.Candidates, "stages": r.Stages, "passes": r.Timings,
-			"traffic": map[string]int64{"invariant": r.invariant, "fast": r.fast}})
+			"traffic": map[string]int64{"invariant": r.invariant, "fast": r.fast}, "search": r.found.summary()})
 	}
 	a.printf("%s\n", out)
 	a.printf("  model      %s: %s parameters, %s a token, %d layers\n", p.Model.Name, plan.Count(p.Model.Params), plan.Count(p.Model.Active), p.Model.Layers)
@@ -271,6 +292,9 @@ func (a *app) summary(r *compiled, out string, times bool) error {
 		a.printf("  device %-3d %s of %s: weights %s, KV %s, buffers %s\n", m.Device, plan.Bytes(m.Total), plan.Bytes(m.Budget), plan.Bytes(m.Weights), plan.Bytes(m.Caches), plan.Bytes(m.Buffers))
 	}
 	a.candidates(r)
+	if r.found != nil {
+		a.printOutcome(r.found)
+	}
 	if times {
 		for _, s := range r.Stages {
 			a.printf("  %-12s %8.1f ms\n", s.Name, s.Took.Seconds()*1e3)
