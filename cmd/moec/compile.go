@@ -20,6 +20,7 @@ import (
 	"moec/passes"
 	"moec/passes/trace"
 	"moec/planner/plan"
+	"moec/planner/prove"
 	"moec/runtime/checkpoint"
 )
 
@@ -36,6 +37,7 @@ type compileFlags struct {
 	segments   int
 	limits     plan.Limits
 	searchFlags
+	noProof    bool
 
 	print string
 	dot   string
@@ -66,6 +68,7 @@ func (f *compileFlags) addDebug(c *cobra.Command) {
 	fs.StringVar(&f.dot, "dot", "", "draw the graph after this pass in the DOT language; pipe it into \"moec svg\"")
 	fs.StringVar(&f.to, "to", "", "stop after this pass")
 	fs.StringArrayVar(&f.off, "off", nil, "leave a pass out")
+	fs.BoolVar(&f.noProof, "no-proof", false, "do not prove that the plan computes what the description says")
 }
 
 func compileCommand(a *app) *cobra.Command {
@@ -87,6 +90,9 @@ func compileCommand(a *app) *cobra.Command {
 			if out == "" {
 				out = strings.TrimSuffix(filepath.Base(args[0]), ".moe") + ".plan"
 			}
+			if err := r.prove(f.noProof); err != nil {
+				return err
+			}
 			if err := plan.Write(out, r.Plan); err != nil {
 				return err
 			}
@@ -104,6 +110,7 @@ type compiled struct {
 	*compiler.Result
 	Candidates      []passes.Candidate // of models that the search does not take
 	found           *outcome
+	proof           *prove.Report // nil: not asked for
 	invariant, fast int64 // bytes between devices a token
 }
 
@@ -248,6 +255,20 @@ func (c *compiled) search(g *ir.Graph, m *machine.Machine, f *compileFlags, limi
 	return c.found.Chosen.Placement, nil
 }
 
+// prove interprets the plan and the description over a prime field and
+// compares them.
+func (c *compiled) prove(off bool) error {
+	if off {
+		return nil
+	}
+	report, err := prove.Check(c.Plan, c.Logical, prove.Options{Seed: 1})
+	if err != nil {
+		return failf(exitInternal, "internal error: the plan does not compute what the description says: %w; --no-proof writes it all the same", err)
+	}
+	c.proof = &report
+	return nil
+}
+
 // compileError gives errors of compiling their exit codes.
 func compileError(err error, m *machine.Machine) error {
 	var strategy *passes.PlacementError
@@ -294,6 +315,9 @@ func (a *app) summary(r *compiled, out string, times bool) error {
 	a.candidates(r)
 	if r.found != nil {
 		a.printOutcome(r.found)
+	}
+	if r.proof != nil {
+		a.printf("  verified   %d rules; equal to the description over Z_p in %d steps\n", len(plan.Rules()), r.proof.Steps)
 	}
 	if times {
 		for _, s := range r.Stages {

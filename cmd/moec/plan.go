@@ -16,7 +16,7 @@ import (
 func planCommand(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "plan", Short: "look at plans, compare and check them",
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(planShow(a), planDot(a), planSVG(a), planDiff(a), planVerify(a), planSim(a))
+	c.AddCommand(planShow(a), planDot(a), planSVG(a), planDiff(a), planVerify(a), planPrice(a), planSim(a))
 	return c
 }
 
