@@ -37,7 +37,7 @@ type compileFlags struct {
 	segments   int
 	limits     plan.Limits
 	searchFlags
-	noProof    bool
+	noProof bool
 
 	print string
 	dot   string
@@ -111,7 +111,7 @@ type compiled struct {
 	Candidates      []passes.Candidate // of models that the search does not take
 	found           *outcome
 	proof           *prove.Report // nil: not asked for
-	invariant, fast int64 // bytes between devices a token
+	invariant, fast int64         // bytes between devices a token
 }
 
 // readSource reads a description.

@@ -264,7 +264,7 @@ func (m *machine) meet(list []member, layer int) error {
 		}
 		if twin := m.twin(list[:i], x.s); twin >= 0 {
 			results[i] = results[twin]
-			m.count(x.s, results[i])
+			m.count(results[i])
 			continue
 		}
 		args, err := m.operands(x.d, x.s, layer)
@@ -442,11 +442,11 @@ func (m *machine) compute(d *device, s *site, layer int, args []*array) (*array,
 		return m.poison(origin{why: why, by: s, layer: layer})
 	}
 	if s.op == "kv_append" {
-		m.count(s, args[0])
+		m.count(args[0])
 		return nil, m.append(d, s, c, layer)
 	}
 	c.out = newArray(s.out.dtype, s.out.shape.Extents(m.now.all))
-	m.count(s, c.out)
+	m.count(c.out)
 	var err error
 	if s.op == "attention" {
 		l := s.args[1].at(layer)
@@ -471,7 +471,7 @@ func (m *machine) compute(d *device, s *site, layer int, args []*array) (*array,
 }
 
 // count counts a step and what it makes.
-func (m *machine) count(_ *site, out *array) {
+func (m *machine) count(out *array) {
 	m.steps++
 	m.elements += int64(len(out.data))
 }

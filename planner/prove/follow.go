@@ -567,6 +567,9 @@ func (f *follower) append(s *site, args []*array, kv *cache) error {
 		if found == nil || h > 0 && found != kv.of {
 			return fmt.Errorf("the model does not store %s and %s together, after the head before", f.t.text(k), f.t.text(v))
 		}
+		if h == 0 && kv.of != nil && kv.of != found {
+			return fmt.Errorf("stores %s in the cache that has %s", f.t.text(k), kv.of.title)
+		}
 		if h == 0 {
 			kv.of, kv.first = found, at
 		}

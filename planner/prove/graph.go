@@ -3,7 +3,6 @@ package prove
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"moec/ir"
 	"moec/ir/tensor"
@@ -294,9 +293,4 @@ func (m *model) vocabulary() int {
 		}
 	}
 	return words
-}
-
-// sameShape reports whether a list of extents is that of a type.
-func sameShape(shape []int, t tensor.Type) bool {
-	return slices.Equal(shape, t.Shape.Extents(func(tensor.Sym) int { return -1 }))
 }

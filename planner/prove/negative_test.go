@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"moec/ir"
 	"moec/planner/mutate"
 	"moec/planner/plan"
 	"moec/planner/prove"
@@ -346,12 +347,16 @@ func takeTurn(s *plan.Step) {
 
 // TestDamages breaks plans by hand, and looks at what is said of each.
 func TestDamages(t *testing.T) {
-	table := []string{fmt.Sprintf("%-50s %-7s %-8s %s", "damage", "verify", "prove", "message")}
+	table := []string{fmt.Sprintf("%-50s %-7s %-9s %-8s %s", "damage", "verify", "intervals", "check", "message")}
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			r := subject(t, d.subject)
 			e := &edit{mutate.Clone(r.Plan), t}
 			d.do(e)
+			followed := "-"
+			if prove.Intervals(e.Plan, r.Logical) != nil {
+				followed = "refuses"
+			}
 			_, err := prove.Check(e.Plan, r.Logical, prove.Options{Seed: 3})
 			var m *prove.Mismatch
 			if !errors.As(err, &m) {
@@ -365,10 +370,59 @@ func TestDamages(t *testing.T) {
 					t.Errorf("does not say %q: %v", part, err)
 				}
 			}
-			table = append(table, fmt.Sprintf("%-50s %-7s %-8s %s", d.name, verified(e.Plan), m.Kind, err))
+			table = append(table, fmt.Sprintf("%-50s %-7s %-9s %-8s %s", d.name, verified(e.Plan), followed, m.Kind, err))
 		})
 	}
 	t.Log("\n" + strings.Join(table, "\n"))
+}
+
+// TestDamagesOfRealSize breaks Mixtral's own sizes by one entry, or by one
+// device's share: dividing must not hide it.
+func TestDamagesOfRealSize(t *testing.T) {
+	r := compile(t, "mixtral", "tp", 4, false, ir.Numerics{Segments: 8})
+	for _, d := range []damage{
+		{"a slice begins one entry late", "", func(e *edit) {
+			s := e.step("layer0", 3, "slice", 1)
+			s.Attrs = s.Attrs.With("lo", s.Attrs.Int("lo", 0)+1).With("hi", s.Attrs.Int("hi", 0)+1)
+		}, prove.Value, []string{"layer0: device 3", "(rope) in layer 0"}},
+		{"a weight begins one share late", "", func(e *edit) {
+			w := e.weight(2, "swiglu.w2")
+			for i := range w.Parts {
+				w.Parts[i].Slice[2] = slices.Clone(e.weight(3, "swiglu.w2").Parts[i].Slice[2])
+			}
+		}, prove.Value, []string{"layer0: device 2", "(expert_matmul_nodes) in layer 0"}},
+		{"a segment ends one entry early", "", func(e *edit) {
+			s := e.step("layer0", 1, "expert_matmul_nodes", 0)
+			bounds := slices.Clone(s.Attrs.Ints("bounds"))
+			bounds[1]--
+			s.Attrs = s.Attrs.With("bounds", bounds)
+		}, prove.Value, []string{"layer0: device 1", "(expert_matmul_nodes) in layer 0"}},
+		{"one expert of the last layers is another", "", func(e *edit) {
+			w := e.weight(0, "swiglu.w1")
+			w.Parts[1].Experts = slices.Clone(w.Parts[1].Experts)
+			w.Parts[1].Experts[6], w.Parts[1].Experts[7] = 7, 6
+		}, prove.Value, []string{"layer0: device 0", "(mul) in layer 0"}},
+		{"one frequency is another", "", func(e *edit) { e.Consts[0].Values[63] *= 1.0001 }, prove.Value, []string{"(rope) in layer 0"}},
+	} {
+		e := &edit{mutate.Clone(r.Plan), t}
+		d.do(e)
+		for name, check := range map[string]func(*plan.Plan) error{
+			"check":     func(p *plan.Plan) error { _, err := prove.Check(p, r.Logical, prove.Options{Seed: 2}); return err },
+			"intervals": func(p *plan.Plan) error { return prove.Intervals(p, r.Logical) },
+		} {
+			err := check(e.Plan)
+			var m *prove.Mismatch
+			if !errors.As(err, &m) {
+				t.Fatalf("%s: %s: %v", d.name, name, err)
+			}
+			for _, part := range d.at {
+				if name == "check" && !strings.Contains(err.Error(), part) {
+					t.Errorf("%s: does not say %q: %v", d.name, part, err)
+				}
+			}
+			t.Logf("%s: %s: %v", d.name, name, err)
+		}
+	}
 }
 
 // verified returns the first rule that a plan breaks, if any.

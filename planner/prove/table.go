@@ -79,9 +79,6 @@ func rowAxis(t tensor.Type, axis int) int {
 	return at
 }
 
-// hasRows reports whether a type has a symbol.
-func hasRows(t tensor.Type) bool { return t.Shape.Sym() != "" }
-
 // newTable goes through the graph.
 func newTable(g *ir.Graph) (*table, error) {
 	t := &table{g: g, byKey: make(map[string][]*class), values: make(map[*ir.Node]*meant), weights: make(map[string]int), consts: make(map[string]int)}
