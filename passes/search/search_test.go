@@ -81,7 +81,7 @@ func TestMixtralHasNoGap(t *testing.T) {
 // TestNeverWorseThanByHand searches where exact leaves a gap: tokens prefer
 // some experts.
 func TestNeverWorseThanByHand(t *testing.T) {
-	for _, name := range []string{"a100x4", "h100x8", "l4x8", "host"} {
+	for _, name := range []string{"a100x4", "l4x8"} {
 		for _, batch := range []int{2, 256} {
 			o := outline(t, "mixtral", ir.Invariant, 8, map[string]string{"layers": "3", "hidden": "1024", "ffn": "3584"})
 			p := &Problem{Outline: o, Machine: machineOf(t, name), Stats: routing.PowerLaw(shapes(o), 1.2, 1), Workload: Decode(batch), Positions: 4096, Samples: 4}
