@@ -9,7 +9,6 @@ import (
 	"github.com/goccy/go-graphviz"
 	"github.com/spf13/cobra"
 
-	"moec/ir/textdiff"
 	"moec/planner/plan"
 )
 
@@ -114,40 +113,6 @@ func renderSVG(ctx context.Context, dot []byte) ([]byte, error) {
 	err = gv.Render(ctx, g, graphviz.SVG, &svg)
 	return svg.Bytes(), err
 }
-
-func planDiff(a *app) *cobra.Command {
-	return &cobra.Command{Use: "diff PLAN PLAN", Short: "compare two plans; exit code 0 if they are the same, 8 if not", Args: cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			var texts [2]string
-			for i, path := range args {
-				p, err := plan.Read(path)
-				if err != nil {
-					return err
-				}
-				text, err := plan.Comparable(p)
-				if err != nil {
-					return err
-				}
-				texts[i] = text
-			}
-			diff := textdiff.Unified(args[0], args[1], texts[0], texts[1])
-			if a.json {
-				if err := a.printJSON(map[string]any{"same": diff == "", "diff": diff}); err != nil || diff == "" {
-					return err
-				}
-				return coded{errDiffers, exitDiffers}
-			}
-			if diff == "" {
-				return nil
-			}
-			if _, err := a.out.Write([]byte(diff)); err != nil {
-				return err
-			}
-			return coded{errDiffers, exitDiffers}
-		}}
-}
-
-var errDiffers = errors.New("the plans differ")
 
 func planVerify(a *app) *cobra.Command {
 	return &cobra.Command{Use: "verify PLAN", Short: "check a plan against every rule", Args: cobra.ExactArgs(1),
