@@ -298,6 +298,7 @@ func TestGraph(t *testing.T) {
 		{"V13", "f16", func(p *plan.Plan) { weight(p, "unembed").DType = tensor.F16 }},
 		{"V17", "eps 0.1", func(p *plan.Plan) { s := step(p, "rms_norm"); s.Attrs = s.Attrs.With("eps", 0.1) }},
 		{"V17", "scale 3", func(p *plan.Plan) { s := step(p, "attention"); s.Attrs = s.Attrs.With("scale", 3.0) }},
+		{"V25", "makes sub(", func(p *plan.Plan) { step(p, "add").Op = "sub" }},
 		{"V25", "the model [256]", func(p *plan.Plan) { s := step(p, "attention"); s.Attrs = s.Attrs.With("chunk", 8) }},
 		{"V25", "the model at [[0 4 12 16 24]]", func(p *plan.Plan) { s := step(p, "matmul_nodes"); s.Attrs = s.Attrs.With("leaf", 1) }},
 	} {

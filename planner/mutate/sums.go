@@ -163,6 +163,20 @@ var sumMutations = []Mutation{
 		}
 		return fmt.Sprint(s, ": ", n), true
 	}},
+	{"three values are put together in another order", "V25", func(e *editor) (string, bool) {
+		s, inner, ok := e.nested()
+		if !ok {
+			return "", false
+		}
+		for i := range s.Args {
+			if s.Args[i].Name == inner.Out {
+				j := e.rng.IntN(len(inner.Args))
+				s.Args[1-i], inner.Args[j] = inner.Args[j], s.Args[1-i]
+				return fmt.Sprint(s, " and ", inner), true
+			}
+		}
+		return "", false
+	}},
 	{"the record of the order of sums is another", "V25", func(e *editor) (string, bool) {
 		if e.rng.IntN(2) == 0 {
 			e.Numerics.Segments = max(1, e.near(e.Numerics.Segments))
@@ -258,6 +272,24 @@ func (e *editor) twins(s site) []site {
 	return e.sites(func(o site) bool {
 		return o.block == s.block && o.Op == s.Op && o.inner == s.inner && o.queue.Steps[o.at].Op == s.queue.Steps[s.at].Op && nth(o) == n
 	})
+}
+
+// nested returns a sum or product and one that it works on.
+func (e *editor) nested() (s, inner site, ok bool) {
+	type pair struct{ s, inner site }
+	var list []pair
+	both := op("add", "mul")
+	sites := e.sites(func(s site) bool { return both(s) && len(s.Args) == 2 })
+	for _, s := range sites {
+		for _, t := range sites {
+			uses := func(a plan.Ref) bool { return a.Kind == plan.BufferRef && a.Name == t.Out }
+			if t.Op == s.Op && t.queue == s.queue && t.Out != s.Out && slices.ContainsFunc(s.Args, uses) {
+				list = append(list, pair{s, t})
+			}
+		}
+	}
+	p, ok := pick(e, list)
+	return p.s, p.inner, ok
 }
 
 // shiftBound moves an inner bound of s by one, in all steps of a list.

@@ -12,9 +12,9 @@ import (
 
 // VerifyGraph checks what Verify cannot know of a plan: that it is about the
 // weights of the logical graph that it was made from (rules V13 and V26), uses
-// them on values of the same types (V17), and adds numbers in the order that
-// the graph says (V25). It does not look at what else is computed. The plan
-// must be one that Verify accepts.
+// them as it does (V17), and puts numbers together in the order that the graph
+// says (V25). It does not follow values from block to block. The plan must be
+// one that Verify accepts.
 func VerifyGraph(p *Plan, g *ir.Graph) error {
 	v := &verifier{p: p}
 	v.index()
@@ -22,7 +22,7 @@ func VerifyGraph(p *Plan, g *ir.Graph) error {
 	for _, r := range []struct {
 		id    string
 		check func(*verifier, *model)
-	}{{"V26", (*verifier).sameModel}, {"V13", (*verifier).sameWeights}, {"V17", (*verifier).sameUses}, {"V25", (*verifier).sameSums}} {
+	}{{"V26", (*verifier).sameModel}, {"V13", (*verifier).sameWeights}, {"V17", (*verifier).sameUses}, {"V25", (*verifier).sameSums}, {"V25", (*verifier).sameTerms}} {
 		v.rule, v.limit = r.id, len(v.problems)+maxProblems
 		r.check(v, m)
 	}
