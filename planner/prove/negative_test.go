@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"moec/ir"
 	"moec/planner/mutate"
 	"moec/planner/plan"
 	"moec/planner/prove"
@@ -379,7 +378,7 @@ func TestDamages(t *testing.T) {
 // TestDamagesOfRealSize breaks Mixtral's own sizes by one entry, or by one
 // device's share: dividing must not hide it.
 func TestDamagesOfRealSize(t *testing.T) {
-	r := compile(t, "mixtral", "tp", 4, false, ir.Numerics{Segments: 8})
+	r := shallow(t)
 	for _, d := range []damage{
 		{"a slice begins one entry late", "", func(e *edit) {
 			s := e.step("layer0", 3, "slice", 1)
@@ -401,7 +400,7 @@ func TestDamagesOfRealSize(t *testing.T) {
 			w := e.weight(0, "swiglu.w1")
 			w.Parts[1].Experts = slices.Clone(w.Parts[1].Experts)
 			w.Parts[1].Experts[6], w.Parts[1].Experts[7] = 7, 6
-		}, prove.Value, []string{"layer0: device 0", "(mul) in layer 0"}},
+		}, prove.Value, []string{"layer0: device 0", "(expert_matmul) in layer 0"}},
 		{"one frequency is another", "", func(e *edit) { e.Consts[0].Values[63] *= 1.0001 }, prove.Value, []string{"(rope) in layer 0"}},
 	} {
 		e := &edit{mutate.Clone(r.Plan), t}

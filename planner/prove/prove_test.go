@@ -44,12 +44,29 @@ func compile(t testing.TB, file, strategy string, devices int, small bool, n ir.
 		}
 		o.Limits = plan.Limits{Tokens: 16, Rows: 12, Sequences: 3, Context: 24, Page: 4}
 	}
+	return compileWith(t, file, strategy, devices, src, o)
+}
+
+func compileWith(t testing.TB, file, strategy string, devices int, src []byte, o compiler.Options) *compiler.Result {
+	t.Helper()
 	o.Place = func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, strategy, devices) }
 	r, err := compiler.Compile(file+".moe", src, o)
 	if err != nil {
 		t.Fatalf("%s on %s: %v", file, strategy, err)
 	}
 	return r
+}
+
+// shallow is Mixtral in its own widths with two layers: damage of one entry
+// leaves little to divide extents by, and 32 layers of full width would take
+// minutes and 13 GB.
+func shallow(t testing.TB) *compiler.Result {
+	t.Helper()
+	src, err := os.ReadFile("../../examples/mixtral.moe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compileWith(t, "mixtral", "tp", 4, src, compiler.Options{Env: dsl.Env{Set: map[string]string{"layers": "2"}}, Numerics: ir.Numerics{Segments: 8}})
 }
 
 // random compiles a random program for a random placement.
