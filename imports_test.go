@@ -37,7 +37,7 @@ var layers = map[string][]string{
 	"codegen/nvcc":    {},
 	"codegen/kernels": {"ir/tensor"},
 	"codegen":         {"planner/plan", "codegen/kernels", "codegen/nvcc"},
-	"compiler":        {"dsl", "passes", "planner", "codegen", "ir/machine", "runtime/checkpoint"},
+	"compiler":        {"dsl", "passes", "passes/search", "planner", "planner/prove", "codegen", "ir/machine", "runtime/checkpoint"},
 
 	"planner/mutate":   {"planner/plan"},
 	"planner/prove":    {"planner/plan"},

@@ -72,6 +72,8 @@ var commands = []command{
 	{"ops", opsCommand},
 	{"passes", passesCommand},
 	{"strategies", strategiesCommand},
+	{"searchers", searchersCommand},
+	{"workloads", workloadsCommand},
 	{"machine", machineCommand},
 	{"calibrate", calibrateCommand},
 	{"version", versionCommand},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,9 +17,10 @@ import (
 	"moec/ir/machine"
 	"moec/ir/placement"
 	"moec/passes"
+	"moec/passes/balance"
+	"moec/passes/search"
 	"moec/passes/trace"
 	"moec/planner/plan"
-	"moec/planner/prove"
 	"moec/runtime/checkpoint"
 )
 
@@ -47,19 +47,25 @@ type compileFlags struct {
 
 func (f *compileFlags) add(c *cobra.Command) {
 	fs := c.Flags()
+	f.addTarget(c)
+	fs.StringVar(&f.strategy, "strategy", "", "how to place the model: \"moec strategies\" lists the words (default: what the search finds)")
+	fs.StringVar(&f.placement, "placement", "", "file that places the model: a whole placement, a map of experts to devices, or EPLB's phy2log or a solution of ExFlow on top of --strategy (default ep)")
+	f.searchFlags.add(c)
+}
+
+// addTarget adds the flags that say what is compiled, and for which machine.
+func (f *compileFlags) addTarget(c *cobra.Command) {
+	fs := c.Flags()
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "Hugging Face directory: sizes from its config.json, weights by its tensors")
 	fs.StringArrayVar(&f.set, "set", nil, "name=value: give a setting of the description another value")
 	fs.IntVar(&f.gpus, "gpus", 0, "devices to plan for (default: all of --machine, else 1)")
 	fs.StringVar(&f.machine, "machine", "", "machine to plan for, by name or file (default h200x8; see \"moec machines\")")
-	fs.StringVar(&f.strategy, "strategy", "", "how to place the model: \"moec strategies\" lists the words (default: what the search finds)")
-	fs.StringVar(&f.placement, "placement", "", "file that places the model: a whole placement, or a map of experts to devices")
 	fs.StringVar(&f.numerics, "numerics", string(ir.Invariant), "invariant: the same bits for every placement; fast: less traffic")
 	fs.IntVar(&f.segments, "segments", compiler.DefaultSegments, "leaves of a sum that a placement may divide")
-	fs.IntVar(&f.limits.Tokens, "tokens", 0, "tokens of the largest step (default 256)")
+	fs.IntVar(&f.limits.Tokens, "tokens", 0, "tokens of the largest step (default 2048 on GPUs if they fit, else 256)")
 	fs.IntVar(&f.limits.Sequences, "sequences", 0, "sequences at the same time (default 8)")
 	fs.IntVar(&f.limits.Context, "context", 0, "positions of a sequence (default 4096, or what the model allows)")
 	fs.IntVar(&f.limits.Page, "page", 0, "positions of a KV page (default 16)")
-	f.searchFlags.add(c)
 }
 
 func (f *compileFlags) addDebug(c *cobra.Command) {
@@ -73,10 +79,16 @@ func (f *compileFlags) addDebug(c *cobra.Command) {
 
 func compileCommand(a *app) *cobra.Command {
 	var f compileFlags
-	var out string
+	var out, write string
 	var times bool
 	c := &cobra.Command{Use: "compile FILE.moe", Short: "compile a description into a plan", Args: cobra.ExactArgs(1),
+		Long: `Compile searches for the placement of a model that a workload runs fastest on,
+plans every step of every device, checks the plan, and proves that it computes
+what the description says. It ends with what was chosen, what it is compared
+with, and how far from the best it can be. A placement may be given instead,
+by --strategy or --placement; it is priced and compared the same way.`,
 		Example: `  moec compile examples/mixtral.moe --gpus 4 -o mixtral.plan
+  moec compile examples/mixtral.moe --machine l4x8 --workload chat --routing power:1.2
   moec compile examples/mixtral.moe --gpus 4 --checkpoint DIR --strategy ep
   moec compile examples/mixtral.moe --print changed`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -90,16 +102,20 @@ func compileCommand(a *app) *cobra.Command {
 			if out == "" {
 				out = strings.TrimSuffix(filepath.Base(args[0]), ".moe") + ".plan"
 			}
-			if err := r.prove(f.noProof); err != nil {
-				return err
-			}
 			if err := plan.Write(out, r.Plan); err != nil {
 				return err
 			}
-			return a.summary(r, out, times)
+			if write != "" {
+				if err := replaceFile(write, r.Plan.Placement.Format()); err != nil {
+					return err
+				}
+			}
+			return a.screen(r, out, times)
 		}}
 	f.add(c)
 	f.addDebug(c)
+	f.addSeed(c)
+	c.Flags().StringVar(&write, "write-placement", "", "also write the placement to this file, to edit it and give it to --placement")
 	c.Flags().StringVarP(&out, "output", "o", "", "plan file to write (default: the description's name with .plan, here)")
 	c.Flags().BoolVar(&times, "time", false, "also print what each stage and pass took")
 	return c
@@ -108,10 +124,7 @@ func compileCommand(a *app) *cobra.Command {
 // compiled is a result and how its placement was chosen.
 type compiled struct {
 	*compiler.Result
-	Candidates      []passes.Candidate // of models that the search does not take
-	found           *outcome
-	proof           *prove.Report // nil: not asked for
-	invariant, fast int64         // bytes between devices a token
+	machine *machine.Machine
 }
 
 // readSource reads a description.
@@ -140,7 +153,13 @@ func (a *app) compile(ctx context.Context, path string, f *compileFlags) (*compi
 	if err != nil {
 		return nil, fail(exitPlacement, err)
 	}
-	o := compiler.Options{Limits: f.limits, To: f.to, Off: make(map[string]bool), Machine: planMachine(m)}
+	o := compiler.Options{Limits: f.limits, To: f.to, Off: make(map[string]bool), Machine: planMachine(m), Place: f.given(m.Devices), Prove: !f.noProof}
+	if o.Search, err = f.search(m); err != nil {
+		return nil, err
+	}
+	if o.Place != nil && f.open() { // what is given is compared with what people would name
+		o.Search.Options.Searcher = "hand"
+	}
 	for _, name := range f.off {
 		o.Off[name] = true
 	}
@@ -160,8 +179,7 @@ func (a *app) compile(ctx context.Context, path string, f *compileFlags) (*compi
 	}
 	defer done()
 	o.Env = env
-	c := &compiled{}
-	o.Place = func(g *ir.Graph) (*placement.Placement, error) { return c.place(g, m, f, o) }
+	c := &compiled{machine: m}
 	c.Result, err = compiler.Compile(path, src, o)
 	if err == nil {
 		err = ctx.Err()
@@ -220,69 +238,35 @@ func (f *compileFlags) env() (dsl.Env, func(), error) {
 	return compiler.Bind(files, set), func() { files.Close() }, nil
 }
 
-// place chooses the placement: from a file, by name, or the cheapest.
-func (c *compiled) place(g *ir.Graph, m *machine.Machine, f *compileFlags, o compiler.Options) (p *placement.Placement, err error) {
-	limits := compiler.Limits(o.Limits, plan.Model{})
+// given is the placement that the flags ask for, or nil.
+func (f *compileFlags) given(devices int) func(*ir.Graph) (*placement.Placement, error) {
 	switch {
 	case f.placement != "":
-		p, err = placementFile(g, f.placement, m.Devices)
+		return func(g *ir.Graph) (*placement.Placement, error) {
+			return placementFile(g, f.placement, f.strategy, devices)
+		}
 	case f.strategy != "":
-		p, err = passes.Named(g, f.strategy, m.Devices)
-	default:
-		p, err = c.search(g, m, f, limits)
+		return func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, f.strategy, devices) }
 	}
-	if err == nil && m.Devices > 1 {
-		c.invariant, c.fast, err = passes.Saving(g, p)
-	}
-	return p, err
-}
-
-// search looks for a placement. A graph that is not a chain of layers is given
-// the cheapest of the named strategies.
-func (c *compiled) search(g *ir.Graph, m *machine.Machine, f *compileFlags, limits plan.Limits) (p *placement.Placement, err error) {
-	problem, err := f.problem(g, m, limits)
-	var usage coded
-	if err != nil && !errors.As(err, &usage) {
-		p, c.Candidates, err = passes.Choose(g, m, limits.Sequences*limits.Context)
-		return p, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	if c.found, err = f.run(problem, limits.Tokens); err != nil {
-		return nil, err
-	}
-	return c.found.Chosen.Placement, nil
-}
-
-// prove interprets the plan and the description over a prime field and
-// compares them.
-func (c *compiled) prove(off bool) error {
-	if off {
-		return nil
-	}
-	report, err := prove.Check(c.Plan, c.Logical, prove.Options{Seed: 1})
-	if err != nil {
-		return failf(exitInternal, "internal error: the plan does not compute what the description says: %w; --no-proof writes it all the same", err)
-	}
-	c.proof = &report
 	return nil
 }
 
 // compileError gives errors of compiling their exit codes.
 func compileError(err error, m *machine.Machine) error {
-	var strategy *passes.PlacementError
-	var file *placement.FileError
 	var rules *plan.VerifyError
+	var proof *compiler.ProofError
+	var ask *compiler.AskError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &proof):
+		return failf(exitInternal, "%w; --no-proof writes it all the same", err)
 	case isDiagnostics(err):
 		return fail(exitDescription, err)
-	case errors.As(err, &strategy):
-		return fail(exitPlacement, strategy)
-	case errors.As(err, &file):
-		return fail(exitPlacement, file)
+	case errors.As(err, &ask):
+		return fail(exitUsage, ask)
+	case placementError(err) != nil:
+		return fail(exitPlacement, placementError(err))
 	case errors.As(err, &rules):
 		for _, p := range rules.Problems {
 			if p.Rule == "V12" {
@@ -294,90 +278,25 @@ func compileError(err error, m *machine.Machine) error {
 	return err
 }
 
-// summary says what was compiled and why it is placed as it is.
-func (a *app) summary(r *compiled, out string, times bool) error {
-	p := r.Plan
-	if a.json {
-		return a.printJSON(map[string]any{"plan": out, "model": p.Model, "machine": p.Machine, "strategy": p.Placement.Strategy,
-			"numerics": p.Numerics, "limits": p.Limits, "memory": p.Memory, "alternatives": r.Candidates, "stages": r.Stages, "passes": r.Timings,
-			"traffic": map[string]int64{"invariant": r.invariant, "fast": r.fast}, "search": r.found.summary()})
-	}
-	a.printf("%s\n", out)
-	a.printf("  model      %s: %s parameters, %s a token, %d layers\n", p.Model.Name, plan.Count(p.Model.Params), plan.Count(p.Model.Active), p.Model.Layers)
-	a.printf("  machine    %s: %d x %s\n", p.Machine.Name, p.Machine.Devices, plan.Bytes(p.Machine.Memory))
-	a.printf("  strategy   %s, numerics %s\n", p.Placement.Strategy, p.Numerics.Mode)
-	if r.invariant > 0 {
-		a.printf("  traffic    %s a token between devices; --numerics fast would send %s\n", plan.Bytes(pick(p.Numerics.Mode == ir.Fast, r.fast, r.invariant)), plan.Bytes(r.fast))
-	}
-	for _, m := range p.Memory {
-		a.printf("  device %-3d %s of %s: weights %s, KV %s, buffers %s\n", m.Device, plan.Bytes(m.Total), plan.Bytes(m.Budget), plan.Bytes(m.Weights), plan.Bytes(m.Caches), plan.Bytes(m.Buffers))
-	}
-	a.candidates(r)
-	if r.found != nil {
-		a.printOutcome(r.found)
-	}
-	if r.proof != nil {
-		a.printf("  verified   %d rules; equal to the description over Z_p in %d steps\n", len(plan.Rules()), r.proof.Steps)
-	}
-	if times {
-		for _, s := range r.Stages {
-			a.printf("  %-12s %8.1f ms\n", s.Name, s.Took.Seconds()*1e3)
-		}
-		for _, t := range r.Timings {
-			a.printf("    %-18s %8.1f ms %6d nodes\n", t.Pass, t.Took.Seconds()*1e3, t.Nodes)
-		}
-	}
-	return a.printf("  next       moec plan show %s | moec plan svg %s -o plan.svg\n", out, out)
-}
-
-func pick(yes bool, a, b int64) int64 {
-	if yes {
-		return a
-	}
-	return b
-}
-
-// candidates prints the strategies that were priced.
-func (a *app) candidates(r *compiled) {
-	if len(r.Candidates) < 2 {
-		return
-	}
-	a.printf("  %-24s", "estimated ms a step")
-	for _, l := range passes.Loads {
-		a.printf(" %9s", loadName(l.Tokens))
-	}
-	a.printf("\n")
-	for _, c := range r.Candidates {
-		name := c.Strategy
-		if c.Strategy == r.Plan.Placement.Strategy {
-			name += " (chosen)"
-		}
-		a.printf("    %-22s", name)
-		for _, s := range c.Steps {
-			a.printf(" %9.2f", float64(s.Total())/1e9)
-		}
-		if c.Reason != "" {
-			a.printf("  %s", c.Reason)
-		}
-		a.printf("\n")
-	}
-}
-
-func loadName(tokens int) string {
-	if tokens > 1000 {
-		return fmt.Sprintf("prompt %d", tokens)
-	}
-	return fmt.Sprintf("batch %d", tokens)
-}
-
-// placementFile reads a whole placement or a map of experts.
-func placementFile(g *ir.Graph, path string, devices int) (*placement.Placement, error) {
-	text, err := os.ReadFile(path)
+// placementError is the part of an error that says why a placement cannot be
+// used, or nil.
+func placementError(err error) error {
+	var strategy *passes.PlacementError
+	var file *placement.FileError
+	var wrong *placement.Error
+	var imported *balance.FileError
+	var fit *search.FitError
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &placement.FileError{File: path, What: "there is no such placement file", Remedy: "name a file with a placement or a map of experts, or a --strategy"}
-	case err != nil:
-		return nil, &placement.FileError{File: path, What: err.Error()}
+	case errors.As(err, &strategy):
+		return strategy
+	case errors.As(err, &file):
+		return file
+	case errors.As(err, &wrong):
+		return wrong
+	case errors.As(err, &imported):
+		return imported
+	case errors.As(err, &fit):
+		return fit
 	}
-	return passes.FromFile(g, path, text, devices)
+	return nil
 }

@@ -1,187 +1,100 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"strings"
-	"time"
+	"math"
 
 	"github.com/spf13/cobra"
 
-	"moec/ir"
+	"moec/compiler"
 	"moec/ir/machine"
-	"moec/ir/placement"
-	"moec/ir/routing"
-	"moec/passes"
 	"moec/passes/search"
-	"moec/planner/plan"
 )
 
-// searchFlags say how a placement is searched for.
+// searchFlags say how a placement is searched for, and what it should be fast
+// for.
 type searchFlags struct {
 	searcher string
 	budget   int64
 	seed     uint64
 	workload string
+	quantile float64
 	routing  string
 }
 
+// add adds all but the seed, which some commands use for something else.
 func (f *searchFlags) add(c *cobra.Command) {
 	fs := c.Flags()
-	fs.StringVar(&f.searcher, "search", "auto", "how to search for a placement: auto, exact, mcmc or hand")
-	fs.Int64Var(&f.budget, "budget", search.DefaultBudget, "changes that mcmc proposes")
-	fs.Uint64Var(&f.seed, "search-seed", 0, "seed of mcmc")
+	fs.StringVar(&f.searcher, "search", search.Searchers[0].Name, "how to search for a placement; \"moec searchers\" lists the ways")
+	fs.Int64Var(&f.budget, "budget", search.DefaultBudget, "changes that a random walk proposes")
 	f.addPriced(c)
 }
 
 // addPriced adds the flags that say what is priced.
 func (f *searchFlags) addPriced(c *cobra.Command) {
 	fs := c.Flags()
-	fs.StringVar(&f.workload, "workload", "", "what to be fast for: mixed (the default), latency, throughput, prefill, chat, batchN, prefillN or a JSON file")
-	fs.StringVar(&f.routing, "routing", "uniform", "how tokens choose experts: uniform, power:SKEW or a trace of \"moec run --record-routing\"")
+	fs.StringVar(&f.workload, "workload", search.Presets[0].Name, "what to be fast for: one that \"moec workloads\" lists, or a JSON file")
+	fs.Float64Var(&f.quantile, "quantile", 0, "rank placements by a quantile of the sampled batches, such as 0.95, not by the mean")
+	fs.StringVar(&f.routing, "routing", "uniform", "how tokens choose experts: uniform, power:SKEW[:SEED] or a trace of \"moec run --record-routing\"")
 }
 
-// outcome is what a search found, for the screen.
-type outcome struct {
-	*search.Result
-	problem *search.Problem
-	took    time.Duration
-	steps   []search.Step
-	shown   []*search.Priced // the chosen placement, then the best by hand, priced for shownSteps
+func (f *searchFlags) addSeed(c *cobra.Command) {
+	c.Flags().Uint64Var(&f.seed, "seed", 0, "of the batches that placements are priced on, and of random walks")
 }
 
-// shownSteps are the steps whose times the screen shows.
-func shownSteps(chunk int) search.Workload {
-	w := search.Workload{Name: "shown"}
-	for _, n := range []int{1, 8, 32, 64} {
-		w.Steps = append(w.Steps, search.Decode(n).Steps...)
-	}
-	w.Steps = append(w.Steps, search.Prefill(2048, chunk).Steps...)
-	return w
-}
-
-// problem is what to search a placement for.
-func (f *searchFlags) problem(g *ir.Graph, m *machine.Machine, limits plan.Limits) (*search.Problem, error) {
-	o, err := passes.NewOutline(g.Clone())
-	if err != nil {
-		return nil, err
-	}
-	w, err := search.ParseWorkload(f.workload, limits.Tokens)
-	if err != nil {
-		return nil, fail(exitUsage, err)
-	}
-	var shapes []routing.Shape
-	for l, s := range o.Summary.Layers {
-		shapes = append(shapes, routing.Shape{Experts: s.Experts, Slots: o.Slots(l + 1)})
-	}
-	stats, err := routing.Parse(f.routing, shapes)
-	if err != nil {
-		return nil, fail(exitUsage, err)
-	}
-	return &search.Problem{Outline: o, Machine: m, Stats: stats, Workload: w, Positions: limits.Sequences * limits.Context}, nil
-}
-
-// run searches, and prices what the screen shows.
-func (f *searchFlags) run(p *search.Problem, chunk int) (*outcome, error) {
+// search is what the flags say, for a machine.
+func (f *searchFlags) search(m *machine.Machine) (*compiler.Search, error) {
 	if f.budget < 1 {
-		return nil, failf(exitUsage, "--budget %d: want at least 1 change", f.budget)
+		return nil, failf(exitUsage, "--budget %d: want 1 change or more", f.budget)
 	}
-	begin := time.Now()
-	r, err := search.Run(p, search.Options{Searcher: f.searcher, Budget: f.budget, Seed: f.seed})
-	var fit *search.FitError
-	if errors.As(err, &fit) {
-		return nil, fail(exitPlacement, err)
+	if !(f.quantile >= 0 && f.quantile <= 1) {
+		return nil, failf(exitUsage, "--quantile %v: want 0 to 1", f.quantile)
 	}
-	if err != nil {
-		return nil, fail(exitUsage, err)
-	}
-	o := &outcome{Result: r, problem: p, took: time.Since(begin)}
-	return o, o.show(chunk)
+	s := &compiler.Search{Machine: m, Options: search.Options{Searcher: f.searcher, Budget: f.budget, Seed: f.seed},
+		Workload: f.workload, Quantile: int(math.Round(f.quantile * 1000)), Routing: f.routing}
+	return s, fail(exitUsage, s.Check())
 }
 
-// show prices the chosen placement and the best strategies for single steps.
-func (o *outcome) show(chunk int) error {
-	const most = 6
-	list := []*placement.Placement{o.Chosen.Placement}
-	for _, h := range byScore(o.Hand) {
-		if h.Why == "" && len(list) <= most {
-			list = append(list, h.Placement)
-		}
-	}
-	p := *o.problem
-	p.Workload = shownSteps(chunk)
-	o.steps = p.Workload.Steps
-	var err error
-	o.shown, err = search.Price(&p, list...)
-	return err
-}
+// open reports whether the way to search is left to the command.
+func (f *searchFlags) open() bool { return f.searcher == search.Searchers[0].Name }
 
-// byScore sorts strategies that can be used before the others, the cheapest
-// first.
-func byScore(list []*search.Priced) []*search.Priced {
-	var out []*search.Priced
-	for _, h := range list {
-		at := len(out)
-		for at > 0 && out[at-1].Score > h.Score {
-			at--
-		}
-		out = append(out[:at], append([]*search.Priced{h}, out[at:]...)...)
-	}
-	return out
-}
-
-// printOutcome prints how the placement was found and what it is compared with.
-func (a *app) printOutcome(o *outcome) {
-	verdict := "no bound was worked out"
-	if gap, ok := o.Gap(); ok {
-		verdict = "no placement of this space is faster (gap 0 %)"
-		if gap > 0 {
-			verdict = fmt.Sprintf("at most %.2f %% faster is possible (%s)", float64(gap)/1e4, o.Limit)
-		}
-	}
-	a.printf("  search     %s, %d layers priced in %.2f s: %s\n", o.Searcher, o.Counts.Layers, o.took.Seconds(), verdict)
-	a.printf("  workload   %s; routing %s\n", o.problem.Workload.Name, o.problem.Stats.Name)
-	a.printf("  %-20s %10s %10s %10s %10s %14s\n", "ms", "batch 1", "8", "32", "64", "prefill 2048")
-	for i, p := range o.shown {
-		name := p.Name + " by hand"
-		if i == 0 {
-			name = "chosen"
-		}
-		a.printf("    %-18s", name)
-		for k, t := range p.Steps {
-			width := 10
-			if o.steps[k].Prompt() {
-				width = 14
+func searchersCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "searchers", Short: "list the ways to search for a placement", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			for _, s := range search.Searchers {
+				if err := a.row(s.Name, s.Doc); err != nil {
+					return err
+				}
 			}
-			a.printf(" %*.2f", width, float64(t*o.steps[k].Count)/1e9)
-		}
-		a.printf("\n")
-	}
-	for _, h := range o.Hand {
-		if strings.HasPrefix(h.Why, "does not fit") {
-			a.printf("    %-18s %s\n", h.Name, h.Why)
-		}
-	}
+			return nil
+		}}
 }
 
-// summary is the outcome for --json; nil if nothing was searched.
-func (o *outcome) summary() map[string]any {
-	if o == nil {
-		return nil
+func workloadsCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "workloads", Short: "list what placements can be made fast for", Args: cobra.NoArgs,
+		Long: `Workloads say what a placement should be fast for: kinds of steps, and how many
+of each there are for one of the others. The first is the default. A JSON file
+describes another: for each kind of step the sequences, the tokens and rows of
+logits of all of them, the positions that each token sees, and how often the
+step occurs:
+
+  {"steps": [{"sequences": 8, "tokens": 8, "rows": 8, "context": 1024, "count": 256}]}`,
+		RunE: func(*cobra.Command, []string) error {
+			for _, w := range search.Presets {
+				if err := a.row(w.Name, w.Doc); err != nil {
+					return err
+				}
+			}
+			if a.json {
+				return nil
+			}
+			return a.printf("batchN and prefillN are decode steps of N sequences, and prompts of N tokens. A file describes any other: moec workloads --help.\n")
+		}}
+}
+
+// row prints a row of a table: a name and what it is.
+func (a *app) row(name, doc string) error {
+	if a.json {
+		return a.printJSON(map[string]string{"name": name, "doc": doc})
 	}
-	m := map[string]any{"searcher": o.Searcher, "search_seconds": o.took.Seconds(), "plans_priced": o.Counts.Layers, "limit": o.Limit,
-		"workload": o.problem.Workload, "routing": o.problem.Stats.Name, "chosen": o.Chosen, "alternatives": o.Hand, "bound_ps": o.Bound}
-	if gap, ok := o.Gap(); ok {
-		m["gap"] = float64(gap) / 1e6
-	}
-	ms := make(map[string]float64)
-	for k, t := range o.shown[0].Steps {
-		name := fmt.Sprintf("batch %d", o.steps[k].Tokens)
-		if o.steps[k].Prompt() {
-			name = "prefill 2048"
-		}
-		ms[name] = float64(t*o.steps[k].Count) / 1e9
-	}
-	m["predicted_ms"] = ms
-	return m
+	return a.printf("%-10s %s\n", name, doc)
 }

@@ -62,6 +62,15 @@ type Other struct {
 // shownOthers is how many other ways are explained.
 const shownOthers = 5
 
+// Terms explains what a placement costs, without other ways.
+func Terms(p *Problem, pl *placement.Placement) (*Explanation, error) {
+	x, err := newExplainer(p, pl)
+	if err != nil {
+		return nil, err
+	}
+	return x.explain(0, -1)
+}
+
 // Explain explains a placement: all of its parts, and for the layers first to
 // last, or all if first is -1, the other ways.
 func Explain(p *Problem, pl *placement.Placement, first, last int) (*Explanation, error) {
@@ -75,17 +84,26 @@ func Explain(p *Problem, pl *placement.Placement, first, last int) (*Explanation
 	if last < first || last >= x.layers() {
 		return nil, fmt.Errorf("layers %d to %d: the model has layers 0 to %d", first, last, x.layers()-1)
 	}
-	out := &Explanation{Placed: x.priced(&Plan{Name: pl.Strategy, Place: pl, priced: x.state}), Loads: p.Workload.Steps, Terms: make([]cost.Cost, len(x.loads))}
+	return x.explain(first, last)
+}
+
+// explain explains all parts, and other ways for some layers.
+func (x *explainer) explain(first, last int) (*Explanation, error) {
+	pl := x.state.p
+	out := &Explanation{Placed: x.priced(&Plan{Name: pl.Strategy, Place: pl, priced: x.state}), Loads: x.Workload.Steps, Terms: make([]cost.Cost, len(x.loads))}
 	if !x.fits(x.state.bytes) {
 		out.Placed.Why = x.tooLarge(x.state.bytes)
 	}
-	hand := x.hand()
+	var hand []*Plan
+	if first <= last {
+		hand = x.hand()
+	}
 	for i := 0; i < len(x.parts); {
 		r := x.partRun(i, first, last)
 		for k, c := range r.Terms {
 			out.Terms[k] = out.Terms[k].Add(times(c, r.Len()))
 		}
-		if r.First >= first && r.Last <= last && r.First >= 0 {
+		if r.Name == "layers" && r.First >= first && r.Last <= last {
 			if err := x.others(&r, hand); err != nil {
 				return nil, err
 			}
