@@ -1,0 +1,441 @@
+// One tile of a matrix product on Hopper: 128 rows of x times BN rows of w.
+//
+// A block has three warp groups. The first fills a ring of STAGES places in
+// shared memory with 64 features of both operands; the other two multiply, 64
+// rows each, and keep their sums in registers. Both run through the same list
+// of tiles on their own, so that the ring is filled while results are stored.
+//
+// Each segment of the features is summed on its own, feature by feature in
+// steps of 16, and segments are added along the tree: the first two levels of
+// unfinished subtrees are in registers, the third in shared memory. A row's
+// bits depend on that row alone.
+#pragma once
+
+#include "dot.cuh"
+#include "gemm_sm90.cuh"
+
+namespace moec {
+
+constexpr int tile_rows = 128;
+constexpr int gemm_threads = 3 * group_threads;
+
+// tree_levels returns how many unfinished subtrees there can be before the
+// last of n leaves comes.
+constexpr int tree_levels(int n) { return n > 1 ? bits(n - 1) : 0; }
+
+// Shape has what a tile's sizes need. PAIRED: half of the columns are rows of
+// a matrix, half of another's.
+template <int BN, int STAGES, int SEGMENTS>
+struct Shape {
+  static constexpr int x_bytes = tile_rows * 2 * deep;
+  static constexpr int w_bytes = BN * 2 * deep;
+  static constexpr int stage_bytes = x_bytes + w_bytes;
+  static constexpr int sums = BN / 2;  // of a thread
+  static constexpr int levels = tree_levels(SEGMENTS);
+  static constexpr int levels_held = levels < 2 ? levels : 2;
+  static constexpr int level_bytes = (levels - levels_held) * tile_rows * BN * 4;
+  // Tiles are aligned to 1024 bytes; a launch gives that much more.
+  static constexpr int shared_bytes = 1024 + STAGES * (stage_bytes + 16) + level_bytes;
+  static_assert(SEGMENTS == 1 << levels && levels <= 3, "1, 2, 4 or 8 segments");
+};
+
+// Bands orders the tiles of a product so that those that are computed at the
+// same time share rows and columns: bands of 16 tiles of rows, a column of a
+// band after the other.
+struct Bands {
+  static constexpr int height = 16;
+  int tall, wide;
+
+  __device__ int count() const { return tall * wide; }
+  __device__ void at(int i, int* row, int* column) const {
+    int band = i / (height * wide);
+    int rows = min(height, tall - band * height);
+    i -= band * height * wide;
+    *row = band * height + i % rows;
+    *column = i / rows;
+  }
+};
+
+// Work is one tile: rows from position first on, multiplied with matrix number
+// matrix, and columns from column * BN on.
+struct Work {
+  int matrix, first, rows, column;
+};
+
+// Whole is the list of tiles of one product: at gives the tiles in ascending
+// order, row says which row is at a position.
+template <int N, int BN>
+struct Whole {
+  int rows;
+
+  __device__ bool at(int i, Work* work) const {
+    Bands bands{(rows + tile_rows - 1) / tile_rows, (N + BN - 1) / BN};
+    if (i >= bands.count()) return false;
+    int tile;
+    bands.at(i, &tile, &work->column);
+    work->matrix = 0;
+    work->first = tile * tile_rows;
+    work->rows = min(tile_rows, rows - work->first);
+    return true;
+  }
+  __device__ int row(int position) const { return position; }
+};
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+// Ring is a warp group's place in the ring.
+template <typename S, int STAGES>
+struct Ring {
+  unsigned data, filled, drained;  // shared addresses
+  int stage = 0;
+  unsigned parity = 0;
+
+  __device__ explicit Ring(unsigned start) : data(start), filled(start + STAGES * S::stage_bytes), drained(filled + STAGES * 8) {}
+  __device__ unsigned x() const { return data + stage * S::stage_bytes; }
+  __device__ unsigned w() const { return x() + S::x_bytes; }
+  __device__ void next() {
+    if (++stage == STAGES) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+  // before returns the number of the stage that many places back.
+  __device__ int before(int back) const { return stage >= back ? stage - back : stage + STAGES - back; }
+};
+
+// Weights in rows: each row has K features.
+template <typename W, int N, int K, int BN, bool PAIRED>
+struct RowWeights {
+  static constexpr bool bulk = false;
+  const char* at;     // the thread's piece of the first row
+  const char* other;  // and of the second half of a pair
+  int last;           // first row of the last 16 here
+
+  __device__ void start(const W* w, const Work& work) {
+    constexpr int step = PAIRED ? BN / 2 : BN, height = PAIRED ? N / 2 : N;
+    long long first = (long long)work.matrix * N + work.column * step;
+    at = reinterpret_cast<const char*>(w + (first + threadIdx.x / 8) * K) + threadIdx.x % 8 * piece;
+    other = at + 2ll * K * height;
+    last = height - work.column * step - 16;
+  }
+  __device__ void load(unsigned to, int block, unsigned) const {
+    to += threadIdx.x / 8 * 128 + ((threadIdx.x % 8 ^ threadIdx.x / 8 % 8) * piece);
+    constexpr int half = PAIRED ? BN / 2 : BN;
+#pragma unroll
+    for (int i = 0; i < BN / 16; i++) {
+      int row = i * 16 % half;
+      const char* from = i * 16 < half ? at : other;
+      piece_load(to + i * 16 * 128, from + 2ll * K * min(row, last) + block * 128);
+    }
+  }
+};
+
+// Weights in tiles of 64 rows and 64 features, 8 KB each, as they are in
+// shared memory; the tiles of the same rows follow each other.
+template <typename W, int N, int K, int BN, bool PAIRED>
+struct TiledWeights {
+  static constexpr bool bulk = true;
+  static constexpr int bytes = 64 * 2 * deep;
+  const char* at;
+  const char* other;
+  int last;
+
+  __device__ void start(const W* w, const Work& work) {
+    constexpr int step = PAIRED ? BN / 2 : BN, height = PAIRED ? N / 2 : N;
+    long long first = (long long)work.matrix * N + work.column * step;
+    at = reinterpret_cast<const char*>(w + first * K);
+    other = at + 2ll * K * height;
+    last = height - work.column * step - 64;
+  }
+  __device__ void load(unsigned to, int block, unsigned barrier) const {
+    constexpr int half = PAIRED ? BN / 2 : BN;
+    barrier_expect(barrier, BN / 64 * bytes);
+#pragma unroll
+    for (int i = 0; i < BN / 64; i++) {
+      int row = i * 64 % half;
+      const char* from = i * 64 < half ? at : other;
+      bulk_load(to + i * bytes, from + 2ll * K * min(row, last) + block * bytes, bytes, barrier);
+    }
+  }
+};
+
+// fill keeps the ring full. A thread copies a piece of every 16th row of x,
+// and tells of a stage LAG stages later, when the copies have come.
+template <typename S, int STAGES, int K, typename X, typename W, typename L, typename Weights>
+__device__ void fill(Ring<S, STAGES> ring, const X* x, const W* w, L list, int share, Weights weights) {
+  constexpr int lag = STAGES > 4 ? 3 : STAGES - 2;
+  constexpr int copies = tile_rows / 16;
+  int ahead = 0;
+  unsigned place = threadIdx.x / 8 * 128 + ((threadIdx.x % 8 ^ threadIdx.x / 8 % 8) * piece);
+  Work work;
+  for (int i = blockIdx.x; list.at(i, &work); i += gridDim.x) {
+    const char* from[copies];
+#pragma unroll
+    for (int c = 0; c < copies; c++) {
+      int row = list.row(work.first + min(int(threadIdx.x) / 8 + 16 * c, work.rows - 1)) / share;
+      from[c] = reinterpret_cast<const char*>(x + (long long)row * K) + threadIdx.x % 8 * piece;
+    }
+    weights.start(w, work);
+    for (int block = 0; block < K / deep; block++) {
+      barrier_wait(ring.drained + 8 * ring.stage, ring.parity ^ 1);
+      if (!Weights::bulk || threadIdx.x == 0) weights.load(ring.w(), block, ring.filled + 8 * ring.stage);
+#pragma unroll
+      for (int c = 0; c < copies; c++) {
+        piece_load(ring.x() + place + c * 16 * 128, from[c]);
+        from[c] += 2 * deep;
+      }
+      pieces_commit();
+      if (ahead < lag) {
+        ahead++;
+      } else {
+        pieces_wait<lag>();
+        publish();
+        barrier_arrive(ring.filled + 8 * ring.before(lag));
+      }
+      ring.next();
+    }
+  }
+  pieces_wait<0>();
+  publish();
+  for (; ahead > 0; ahead--) barrier_arrive(ring.filled + 8 * ring.before(ahead));
+}
+
+// block begins the instructions for the block of features whose turn it is.
+// New: it begins a sum.
+template <typename S, int STAGES, typename X, bool NEW>
+__device__ void block(float (&sum)[S::sums], Ring<S, STAGES>& ring, int half) {
+  barrier_wait(ring.filled + 8 * ring.stage, ring.parity);
+  unsigned long long a = tile_of(ring.x() + half), w = tile_of(ring.w());
+  mma_begin();
+#pragma unroll
+  for (int k = 0; k < deep / step_features; k++) {
+    Mma<X, 2 * S::sums>::tiles(sum, a + k * next_step, w + k * next_step, !NEW || k > 0);
+  }
+  mma_commit();
+  ring.next();
+}
+
+// segment sums blocks of features, at least one.
+template <typename S, int STAGES, typename X>
+__device__ void segment(float (&sum)[S::sums], Ring<S, STAGES>& ring, int blocks) {
+  bool tells = lane() == 0;
+  int half = (threadIdx.x / group_threads - 1) * 64 * 2 * deep;
+  block<S, STAGES, X, true>(sum, ring, half);
+#pragma unroll 1
+  for (int b = 1; b < blocks; b++) {
+    block<S, STAGES, X, false>(sum, ring, half);
+    mma_wait<1>();
+    if (tells) barrier_arrive(ring.drained + 8 * ring.before(2));
+  }
+  mma_wait<0>();
+  hold(sum);
+  if (tells) barrier_arrive(ring.drained + 8 * ring.before(1));
+}
+
+// pass takes the turns of a warp group whose rows are all past the end.
+template <typename S, int STAGES>
+__device__ void pass(Ring<S, STAGES>& ring, int blocks) {
+  for (int b = 0; b < blocks; b++) {
+    barrier_wait(ring.filled + 8 * ring.stage, ring.parity);
+    __syncwarp();
+    if (lane() == 0) barrier_arrive(ring.drained + 8 * ring.stage);
+    ring.next();
+  }
+}
+
+// subtree sums 2^LEVEL segments from number first on, along the tree. What the
+// left half sums to waits in registers, or in shared memory from left on, for
+// the right half.
+template <typename S, int STAGES, typename X, int LEVEL, int SEGMENTS>
+__device__ void subtree(float (&sum)[S::sums], Ring<S, STAGES>& ring, float4* left, const Segments<SEGMENTS, 1>& cut, int first) {
+  if constexpr (LEVEL == 0) {
+    segment<S, STAGES, X>(sum, ring, (cut.bounds[first + 1] - cut.bounds[first]) / deep);
+  } else if constexpr (LEVEL <= S::levels_held) {
+    subtree<S, STAGES, X, LEVEL - 1>(sum, ring, left, cut, first);
+    float held[S::sums];
+#pragma unroll
+    for (int i = 0; i < S::sums; i++) held[i] = sum[i];
+    subtree<S, STAGES, X, LEVEL - 1>(sum, ring, left, cut, first + (1 << LEVEL - 1));
+#pragma unroll
+    for (int i = 0; i < S::sums; i++) sum[i] = held[i] + sum[i];
+  } else {
+    subtree<S, STAGES, X, LEVEL - 1>(sum, ring, left, cut, first);
+#pragma unroll
+    for (int i = 0; i < S::sums; i += 4) {
+      left[i / 4 * 2 * group_threads] = make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
+    }
+    subtree<S, STAGES, X, LEVEL - 1>(sum, ring, left, cut, first + (1 << LEVEL - 1));
+#pragma unroll
+    for (int i = 0; i < S::sums; i += 4) {
+      float4 v = left[i / 4 * 2 * group_threads];
+      sum[i] = v.x + sum[i];
+      sum[i + 1] = v.y + sum[i + 1];
+      sum[i + 2] = v.z + sum[i + 2];
+      sum[i + 3] = v.w + sum[i + 3];
+    }
+  }
+}
+
+// Target is where a thread's sums go: its two rows, or -1 past the end, and
+// the tile's first column.
+struct Target {
+  int row[2];
+  int column;
+};
+
+// Plain stores sums as they are: two lanes swap pairs, so that each stores 16
+// bytes.
+template <int N, bool PAIRED = false>
+struct Plain {
+  float* out;
+
+  template <int SUMS>
+  __device__ void store(const float (&sum)[SUMS], const Target& t) const {
+    bool odd = threadIdx.x % 2;
+    int column = t.column + (odd ? 8 : 0) + threadIdx.x % 4 / 2 * 4;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+#pragma unroll
+      for (int j = 0; j < SUMS / 4; j += 2) {
+        float a0 = sum[4 * j + 2 * r], a1 = sum[4 * j + 2 * r + 1];
+        float b0 = sum[4 * j + 4 + 2 * r], b1 = sum[4 * j + 5 + 2 * r];
+        float c0 = __shfl_xor_sync(all_lanes, odd ? a0 : b0, 1), c1 = __shfl_xor_sync(all_lanes, odd ? a1 : b1, 1);
+        float4 v = make_float4(odd ? c0 : a0, odd ? c1 : a1, odd ? b0 : c0, odd ? b1 : c1);
+        if (t.row[r] >= 0 && (N % (2 * SUMS) == 0 || column + 8 * j < N)) {
+          *reinterpret_cast<float4*>(out + (long long)t.row[r] * N + column + 8 * j) = v;
+        }
+      }
+    }
+  }
+};
+
+// store_words stores two rounded numbers in a word, 16 bytes at once. F makes
+// the word of columns 8j + 2q and the next, G changes a word that will be
+// stored somewhere.
+template <typename Y, int N, int BLOCKS, typename F, typename G>
+__device__ void store_words(Y* out, const Target& t, F word, G change) {
+  int q = threadIdx.x % 4;
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    long long row = (long long)max(0, t.row[r]) * N;
+#pragma unroll
+    for (int j = 0; j < BLOCKS; j += 4) {
+      unsigned w[4];
+#pragma unroll
+      for (int i = 0; i < 4; i++) w[i] = word(j + i, r);
+      exchange(w);
+      int column = t.column + (j + q) * 8;
+      if (t.row[r] >= 0 && (N % (8 * BLOCKS) == 0 || column < N)) {
+        change(w, row + column);
+        *reinterpret_cast<uint4*>(out + row + column) = make_uint4(w[0], w[1], w[2], w[3]);
+      }
+    }
+  }
+}
+
+// Rounded stores rounded sums.
+template <typename Y, int N>
+struct Rounded {
+  Y* out;
+
+  template <int SUMS>
+  __device__ void store(const float (&sum)[SUMS], const Target& t) const {
+    store_words<Y, N, SUMS / 4>(out, t, [&](int j, int r) { return pack(Y(), sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]); },
+                                  [](unsigned (&)[4], long long) {});
+  }
+};
+
+// Added stores the rounded sum of an entry of more and a rounded sum.
+template <typename Y, int N>
+struct Added {
+  Y* out;
+  const Y* more;
+
+  template <int SUMS>
+  __device__ void store(const float (&sum)[SUMS], const Target& t) const {
+    store_words<Y, N, SUMS / 4>(out, t, [&](int j, int r) { return pack(Y(), sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]); },
+                                  [&](unsigned (&w)[4], long long at) {
+      uint4 more4 = *reinterpret_cast<const uint4*>(more + at);
+      const unsigned had[4] = {more4.x, more4.y, more4.z, more4.w};
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        float a, b, c, d;
+        spread(Y(), had[i], &a, &b);
+        spread(Y(), w[i], &c, &d);
+        w[i] = pack(Y(), a + c, b + d);
+      }
+    });
+  }
+};
+
+// Gated stores F of the first half of the columns times the second, rounded.
+template <typename Y, int N, typename F>
+struct Gated {
+  Y* out;
+
+  template <int SUMS>
+  __device__ void store(const float (&sum)[SUMS], const Target& t) const {
+    Target half = t;
+    half.column /= 2;
+    store_words<Y, N / 2, SUMS / 8>(out, half, [&](int j, int r) {
+      const float* gate = sum + 4 * j + 2 * r;
+      const float* up = gate + SUMS / 2;
+      return pack(Y(), F::of(gate[0]) * up[0], F::of(gate[1]) * up[1]);
+    }, [](unsigned (&)[4], long long) {});
+  }
+};
+
+// multiply computes all tiles.
+template <typename S, int STAGES, int BN, typename X, int SEGMENTS, typename L, typename Store>
+__device__ void multiply(Ring<S, STAGES> ring, float4* left, L list, const Segments<SEGMENTS, 1>& cut, const Store& store) {
+  int thread = threadIdx.x - group_threads;
+  int row = thread / warp_size * 16 + lane() / 4;
+  float sum[S::sums];
+  Work work;
+  for (int i = blockIdx.x; list.at(i, &work); i += gridDim.x) {
+    if (same(thread / group_threads * 64 >= work.rows)) {
+      pass(ring, cut.bounds[SEGMENTS] / deep);
+      continue;
+    }
+    Target target{{row < work.rows ? list.row(work.first + row) : -1, row + 8 < work.rows ? list.row(work.first + row + 8) : -1}, work.column * BN};
+    subtree<S, STAGES, X, S::levels>(sum, ring, left + thread, cut, 0);
+    store.store(sum, target);
+  }
+}
+
+// product runs a block.
+template <typename X, typename W, int N, int K, int BN, int STAGES, int SEGMENTS, bool PAIRED, bool TILED, typename L, typename Store>
+__device__ void product(const X* x, const W* w, const L& list, int share, const Segments<SEGMENTS, 1>& cut, const Store& store) {
+  using S = Shape<BN, STAGES, SEGMENTS>;
+  static_assert(N % 64 == 0 && K % deep == 0, "whole tiles of weights");
+  extern __shared__ unsigned char shared[];
+  unsigned start = (shared_address(shared) + 1023) / 1024 * 1024;
+  unsigned rest = start + STAGES * S::stage_bytes;
+  Ring<S, STAGES> ring(start);
+  ring.filled = rest + S::level_bytes;
+  ring.drained = ring.filled + STAGES * 8;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; s++) {
+      barrier_init(ring.filled + 8 * s, group_threads + TILED);
+      barrier_init(ring.drained + 8 * s, 2 * group_threads / warp_size);
+    }
+    publish_barriers();
+  }
+  __syncthreads();
+  if (threadIdx.x < group_threads) {
+    fewer_registers<40>();
+    if constexpr (TILED) {
+      fill<S, STAGES, K>(ring, x, w, list, share, TiledWeights<W, N, K, BN, PAIRED>());
+    } else {
+      fill<S, STAGES, K>(ring, x, w, list, share, RowWeights<W, N, K, BN, PAIRED>());
+    }
+  } else {
+    more_registers<232>();
+    float4* levels = reinterpret_cast<float4*>(shared + (rest - shared_address(shared)));
+    multiply<S, STAGES, BN, X>(ring, levels, list, cut, store);
+  }
+}
+
+#endif
+
+}  // namespace moec
