@@ -122,55 +122,55 @@ __device__ inline void hold(float (&d)[N]) {
   for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-// A sum's registers, and their names in an instruction.
-#define MOEC_SUM8(d, i) \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
-#define MOEC_SUM32(d, i) MOEC_SUM8(d, i), MOEC_SUM8(d, i + 8), MOEC_SUM8(d, i + 16), MOEC_SUM8(d, i + 24)
-#define MOEC_SUM64(d) MOEC_SUM32(d, 0), MOEC_SUM32(d, 32)
-#define MOEC_SUM128(d) MOEC_SUM64(d), MOEC_SUM32(d, 64), MOEC_SUM32(d, 96)
-#define MOEC_N8 "%0,%1,%2,%3,%4,%5,%6,%7"
-#define MOEC_N16 MOEC_N8 ",%8,%9,%10,%11,%12,%13,%14,%15"
-#define MOEC_N24 MOEC_N16 ",%16,%17,%18,%19,%20,%21,%22,%23"
-#define MOEC_N32 MOEC_N24 ",%24,%25,%26,%27,%28,%29,%30,%31"
-#define MOEC_N40 MOEC_N32 ",%32,%33,%34,%35,%36,%37,%38,%39"
-#define MOEC_N48 MOEC_N40 ",%40,%41,%42,%43,%44,%45,%46,%47"
-#define MOEC_N56 MOEC_N48 ",%48,%49,%50,%51,%52,%53,%54,%55"
-#define MOEC_N64 MOEC_N56 ",%56,%57,%58,%59,%60,%61,%62,%63"
-#define MOEC_N72 MOEC_N64 ",%64,%65,%66,%67,%68,%69,%70,%71"
-#define MOEC_N80 MOEC_N72 ",%72,%73,%74,%75,%76,%77,%78,%79"
-#define MOEC_N88 MOEC_N80 ",%80,%81,%82,%83,%84,%85,%86,%87"
-#define MOEC_N96 MOEC_N88 ",%88,%89,%90,%91,%92,%93,%94,%95"
-#define MOEC_N104 MOEC_N96 ",%96,%97,%98,%99,%100,%101,%102,%103"
-#define MOEC_N112 MOEC_N104 ",%104,%105,%106,%107,%108,%109,%110,%111"
-#define MOEC_N120 MOEC_N112 ",%112,%113,%114,%115,%116,%117,%118,%119"
-#define MOEC_N128 MOEC_N120 ",%120,%121,%122,%123,%124,%125,%126,%127"
+// A sum's first registers, and their names in an instruction.
+#define MOEC_SUM16(d) "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+#define MOEC_NAMES16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define MOEC_SUM32(d) MOEC_SUM16(d), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+#define MOEC_NAMES32 MOEC_NAMES16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define MOEC_SUM48(d) MOEC_SUM32(d), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47])
+#define MOEC_NAMES48 MOEC_NAMES32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define MOEC_SUM64(d) MOEC_SUM48(d), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+#define MOEC_NAMES64 MOEC_NAMES48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define MOEC_SUM80(d) MOEC_SUM64(d), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79])
+#define MOEC_NAMES80 MOEC_NAMES64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define MOEC_SUM96(d) MOEC_SUM80(d), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])
+#define MOEC_NAMES96 MOEC_NAMES80 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define MOEC_SUM112(d) MOEC_SUM96(d), "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]), "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111])
+#define MOEC_NAMES112 MOEC_NAMES96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define MOEC_SUM128(d) MOEC_SUM112(d), "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
+#define MOEC_NAMES128 MOEC_NAMES112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 // Mma multiplies 64 rows by the transpose of N rows, 16 features, and adds to
 // the sum, or begins one. A thread of the warp group has, of rows r and r + 8
 // with r = thread / 32 * 16 + thread % 32 / 4, the entries 8j + 2q and the next
 // with q = thread % 4: d[4j], d[4j + 1] of row r, d[4j + 2], d[4j + 3] of the
-// other. The sum may have room for more than N columns.
+// other. The sum may have room for more.
 template <typename E, int N>
 struct Mma;
 
-#define MOEC_MMA(TYPE, NAME, N, HALF, SUMS, A, B, ADD)                                                        \
-  template <>                                                                                                 \
-  struct Mma<TYPE, N> {                                                                                       \
-    static __device__ void tiles(float (&d)[SUMS], unsigned long long a, unsigned long long b, int add) {     \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" ADD ", 0;\n"                                         \
-                   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" MOEC_N##HALF "}, %" A \
-                   ", %" B ", p, 1, 1, 0, 0;\n}\n"                                                            \
-                   : MOEC_SUM##SUMS(d)                                                                        \
-                   : "l"(a), "l"(b), "r"(add));                                                               \
-    }                                                                                                         \
+#define MOEC_MMA(TYPE, NAME, N, SUMS, A, B, ADD)                                                                 \
+  template <>                                                                                                    \
+  struct Mma<TYPE, N> {                                                                                          \
+    template <int ROOM>                                                                                          \
+    static __device__ __forceinline__ void tiles(float (&d)[ROOM], unsigned long long a, unsigned long long b,   \
+                                                 int add) {                                                      \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" ADD ", 0;\n"                                            \
+                   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" MOEC_NAMES##SUMS "}, %" A \
+                   ", %" B ", p, 1, 1, 0, 0;\n}\n"                                                               \
+                   : MOEC_SUM##SUMS(d)                                                                           \
+                   : "l"(a), "l"(b), "r"(add));                                                                  \
+    }                                                                                                            \
   };
 
-#define MOEC_MMAS(TYPE, NAME)                                                                             \
-  MOEC_MMA(TYPE, NAME, 16, 8, 64, "64", "65", "66") MOEC_MMA(TYPE, NAME, 32, 16, 64, "64", "65", "66")     \
-  MOEC_MMA(TYPE, NAME, 48, 24, 64, "64", "65", "66") MOEC_MMA(TYPE, NAME, 64, 32, 64, "64", "65", "66")    \
-  MOEC_MMA(TYPE, NAME, 80, 40, 64, "64", "65", "66") MOEC_MMA(TYPE, NAME, 96, 48, 64, "64", "65", "66")    \
-  MOEC_MMA(TYPE, NAME, 112, 56, 64, "64", "65", "66") MOEC_MMA(TYPE, NAME, 128, 64, 64, "64", "65", "66")  \
-  MOEC_MMA(TYPE, NAME, 256, 128, 128, "128", "129", "130")
+#define MOEC_MMAS(TYPE, NAME)                               \
+  MOEC_MMA(TYPE, NAME, 32, 16, "16", "17", "18") \
+  MOEC_MMA(TYPE, NAME, 64, 32, "32", "33", "34") \
+  MOEC_MMA(TYPE, NAME, 96, 48, "48", "49", "50") \
+  MOEC_MMA(TYPE, NAME, 128, 64, "64", "65", "66") \
+  MOEC_MMA(TYPE, NAME, 160, 80, "80", "81", "82") \
+  MOEC_MMA(TYPE, NAME, 192, 96, "96", "97", "98") \
+  MOEC_MMA(TYPE, NAME, 224, 112, "112", "113", "114") \
+  MOEC_MMA(TYPE, NAME, 256, 128, "128", "129", "130")
 MOEC_MMAS(bf16, "bf16")
 MOEC_MMAS(f16, "f16")
 #undef MOEC_MMAS
@@ -178,36 +178,32 @@ MOEC_MMAS(f16, "f16")
 
 // mma_turned multiplies 64 rows, a thread's four words of them, by a turned
 // tile of 16 rows and 128 columns, and adds to the sum.
-#define MOEC_MMA(TYPE, NAME)                                                                                           \
-  __device__ inline void mma_turned(TYPE, float (&d)[64], const unsigned (&a)[4], unsigned long long b) {              \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." NAME "." NAME " {" MOEC_N64                            \
-                 "}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;\n"                                                            \
-                 : MOEC_SUM64(d)                                                                                       \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                                \
+#define MOEC_MMA(TYPE, NAME)                                                                                       \
+  __device__ __forceinline__ void mma_turned(TYPE, float (&d)[64], const unsigned (&a)[4], unsigned long long b) { \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." NAME "." NAME " {" MOEC_NAMES64                    \
+                 "}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;\n"                                                        \
+                 : MOEC_SUM64(d)                                                                                   \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                            \
   }
 MOEC_MMA(bf16, "bf16")
 MOEC_MMA(f16, "f16")
 #undef MOEC_MMA
-#undef MOEC_N8
-#undef MOEC_N16
-#undef MOEC_N24
-#undef MOEC_N32
-#undef MOEC_N40
-#undef MOEC_N48
-#undef MOEC_N56
-#undef MOEC_N64
-#undef MOEC_N72
-#undef MOEC_N80
-#undef MOEC_N88
-#undef MOEC_N96
-#undef MOEC_N104
-#undef MOEC_N112
-#undef MOEC_N120
-#undef MOEC_N128
-#undef MOEC_SUM128
-#undef MOEC_SUM64
+#undef MOEC_SUM16
+#undef MOEC_NAMES16
 #undef MOEC_SUM32
-#undef MOEC_SUM8
+#undef MOEC_NAMES32
+#undef MOEC_SUM48
+#undef MOEC_NAMES48
+#undef MOEC_SUM64
+#undef MOEC_NAMES64
+#undef MOEC_SUM80
+#undef MOEC_NAMES80
+#undef MOEC_SUM96
+#undef MOEC_NAMES96
+#undef MOEC_SUM112
+#undef MOEC_NAMES112
+#undef MOEC_SUM128
+#undef MOEC_NAMES128
 
 // same tells the compiler that a number is the same in all lanes.
 __device__ inline int same(int x) { return __shfl_sync(all_lanes, x, 0); }

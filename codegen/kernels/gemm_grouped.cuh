@@ -1,0 +1,191 @@
+// Matrix products of experts, on Hopper, for many tokens: the slots of each
+// expert are listed on the device, their rows are put into panels, and a tile
+// has tokens of one expert only. See gemm_panels.cuh. Elsewhere the products
+// are empty, and nothing launches them.
+#pragma once
+
+#include "elementwise.cuh"
+#include "experts.cuh"
+#include "gemm_panels.cuh"
+
+namespace moec {
+
+// list_slots writes, expert after expert, the slots that chose it, ascending,
+// and -1 up to a multiple of eight and up to capacity. starts has where each
+// expert begins in the list, then the end, then how many slots each has. Block
+// number i does that for expert place i.
+template <int SLOTS, int TOTAL, int HELD, int BLOCK>
+__device__ void list_slots(int* starts, int* list, const int* ids, int slots, int capacity, const Held<TOTAL, HELD>& held) {
+  constexpr int warps = BLOCK / warp_size;
+  __shared__ int chosen[HELD];
+  __shared__ int counts[warps];
+  int mine = blockIdx.x, warp = threadIdx.x / warp_size;
+  for (int e = threadIdx.x; e < HELD; e += BLOCK) chosen[e] = 0;
+  __syncthreads();
+  int share = (slots + BLOCK - 1) / BLOCK * warp_size;  // slots of a warp
+  int from = warp * share, to = min(slots, from + share), count = 0;
+  for (int i = from + lane(); i < to; i += warp_size) {
+    int place = held.place(ids[i], i / SLOTS);
+    if (place >= 0) atomicAdd(&chosen[place], 1);
+    count += place == mine;
+  }
+#pragma unroll
+  for (int d = warp_size / 2; d > 0; d /= 2) count += __shfl_xor_sync(all_lanes, count, d);
+  if (lane() == 0) counts[warp] = count;
+  __syncthreads();
+  int start = 0;
+  for (int e = 0; e < mine; e++) start += (chosen[e] + 7) / 8 * 8;
+  int at = start, end = start + (chosen[mine] + 7) / 8 * 8;
+  for (int w = 0; w < warp; w++) at += counts[w];
+  for (int base = from; base < from + share; base += warp_size) {
+    int i = base + lane();
+    bool is = i < to && held.place(ids[i], i / SLOTS) == mine;
+    unsigned all = __ballot_sync(all_lanes, is);
+    if (is) list[at + __popc(all & ((1u << lane()) - 1))] = i;
+    at += __popc(all);
+  }
+  int last = mine == HELD - 1 ? capacity : end;
+  for (int i = start + chosen[mine] + threadIdx.x; i < last; i += BLOCK) list[i] = -1;
+  if (threadIdx.x == 0) {
+    starts[mine] = start;
+    starts[HELD + 1 + mine] = chosen[mine];
+    if (mine == HELD - 1) starts[HELD] = end;
+  }
+}
+
+// fill_panels puts the listed rows of x, or all rows if there is no list, into
+// panels: one thread a piece. SHARE slots that follow each other have one row.
+template <typename E, int SHARE, int K>
+__device__ void fill_panels(E* panels, const E* x, const int* list, long long rows) {
+  long long item = thread_number();
+  long long position = item / (K / 8);
+  if (position >= rows) return;
+  int row = list ? list[position] : position;
+  if (row < 0) return;
+  int column = item % (K / 8) * 8;
+  *reinterpret_cast<uint4*>(panels + panel_at(rows, position, column)) =
+      *reinterpret_cast<const uint4*>(x + (long long)(row / SHARE) * K + column);
+}
+
+// QuickSilu is Silu with the fast exponential and reciprocal: within 4 units
+// of a float's last place, in a tenth of the instructions.
+struct QuickSilu {
+  static __device__ float of(float x) {
+    float y = __fdividef(x, 1 + __expf(-x));
+    return x > -80.0f ? y : x < -80.0f ? 0.0f : y;  // beyond, the exponential is no number's
+  }
+};
+
+// grouped multiplies each expert's tokens by the transpose of its w [N, K], and
+// stores a result where the token's slot has it. x is panels of so many rows.
+template <typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
+__device__ __forceinline__ void grouped(float* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
+                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToFloats<N>{out});
+#endif
+}
+
+// grouped_round rounds the result.
+template <typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
+__device__ __forceinline__ void grouped_round(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
+                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToRows<X, N>{out});
+#endif
+}
+
+// grouped_gate multiplies by weights whose rows are, by turns, eight of a gate
+// and eight of what it lets through, and stores F of the gate times the other,
+// rounded, in panels of so many rows.
+template <typename F, typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
+__device__ __forceinline__ void grouped_gate(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
+                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToGate<X, F>{out, rows});
+#endif
+}
+
+// dense multiplies all rows, which are in panels.
+template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS>
+__device__ __forceinline__ void dense(float* out, const X* x, const W* w, long long rows,
+                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  Everyone<CAP, N / weight_rows> list_of_tiles{int(rows)};
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToFloats<N>{out});
+#endif
+}
+
+// dense_round rounds the result.
+template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS>
+__device__ __forceinline__ void dense_round(X* out, const X* x, const W* w, long long rows,
+                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  Everyone<CAP, N / weight_rows> list_of_tiles{int(rows)};
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToRows<X, N>{out});
+#endif
+}
+
+// dense_add rounds the result, adds it to more and rounds the sum.
+template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS>
+__device__ __forceinline__ void dense_add(X* out, const X* x, const W* w, const X* more, long long rows,
+                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  Everyone<CAP, N / weight_rows> list_of_tiles{int(rows)};
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToSum<X, N>{out, more});
+#endif
+}
+
+// combine_add is combine over all experts, rounded, added to more and rounded
+// again: one thread eight entries that follow each other.
+template <typename X, typename W, int SLOTS, int N, int TOTAL>
+__device__ void combine_add(X* out, const X* x, const int* ids, const W* weights, const X* more, long long tokens) {
+  constexpr int wide = 8;
+  static_assert(N % wide == 0, "whole pieces");
+  long long item = thread_number();
+  if (item >= tokens * (N / wide)) return;
+  long long token = item / (N / wide);
+  int n = item % (N / wide) * wide;
+
+  float value[SLOTS][wide];
+  int expert[SLOTS];  // -1 once it is added to another
+#pragma unroll
+  for (int j = 0; j < SLOTS; j++) {
+    long long slot = token * SLOTS + j;
+    expert[j] = ids[slot];
+    float weight = widen(weights[slot]);
+    uint4 piece = *reinterpret_cast<const uint4*>(x + slot * N + n);
+    const X* entry = reinterpret_cast<const X*>(&piece);
+#pragma unroll
+    for (int i = 0; i < wide; i++) value[j][i] = weight * widen(entry[i]);
+  }
+  for (int level = 0; level == 0 || (TOTAL - 1) >> (level - 1) > 0; level++) {
+#pragma unroll
+    for (int a = 0; a < SLOTS; a++) {
+#pragma unroll
+      for (int b = a + 1; b < SLOTS; b++) {
+        if (expert[a] >= 0 && expert[b] >= 0 && expert[a] >> level == expert[b] >> level) {
+#pragma unroll
+          for (int i = 0; i < wide; i++) value[a][i] += value[b][i];
+          expert[b] = -1;
+        }
+      }
+    }
+  }
+  uint4 had = *reinterpret_cast<const uint4*>(more + token * N + n);
+  const X* old = reinterpret_cast<const X*>(&had);
+  uint4 now;
+  X* entry = reinterpret_cast<X*>(&now);
+#pragma unroll
+  for (int i = 0; i < wide; i++) {
+    X rounded;
+    narrow(&rounded, value[0][i] + 0.0f);  // everything is in the first slot
+    narrow(&entry[i], widen(old[i]) + widen(rounded));
+  }
+  *reinterpret_cast<uint4*>(out + token * N + n) = now;
+}
+
+}  // namespace moec
