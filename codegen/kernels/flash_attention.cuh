@@ -135,14 +135,47 @@ __device__ void bring_queries(unsigned to, const E* q, int first, int tokens) {
   pieces_commit();
 }
 
-// feed keeps the ring full: keys, values, keys, ... It tells of a unit two
-// units later, when the copies have come.
+// Feeder is a thread's share of keeping the ring full: keys, values, keys, ...
+// The others are told of a unit when a thread's copies have come, at the latest
+// when more than two other units are on their way.
+struct Feeder {
+  const Places& at;
+  Turn turn, told;
+  int ahead = 0;        // units that nobody was told of
+  bool queries = true;  // nor of the queries, which come first
+
+  __device__ explicit Feeder(const Places& at) : at(at) {}
+
+  // tell tells of the oldest of at most three units.
+  __device__ void tell() {
+    if (ahead == 1) pieces_wait<0>();
+    if (ahead == 2) pieces_wait<1>();
+    if (ahead == 3) pieces_wait<2>();
+    publish();
+    if (queries) barrier_arrive(at.q_filled);
+    queries = false;
+    barrier_arrive(at.filled + 8 * told.unit);
+    told.skip(1);
+    ahead--;
+  }
+
+  // await_place waits for a place, and doesn't keep others waiting meanwhile.
+  __device__ void await_place() {
+    unsigned drained = at.drained + 8 * turn.unit;
+    while (ahead > 0 && !barrier_over(drained, turn.parity ^ 1)) tell();
+    barrier_wait(drained, turn.parity ^ 1);
+  }
+
+  __device__ void brought() {
+    turn.skip(1);
+    if (++ahead > 2) tell();
+  }
+};
+
+// feed brings all keys and values.
 template <typename E, int KV_HEADS, int PAGE>
 __device__ void feed(const Places& at, Reader reader, const E* cache, const int* pages, int table_width) {
-  constexpr int lag = 2;
-  Turn turn, told;
-  int ahead = 0;  // units that nobody was told of
-  bool queries = true;  // came, and nobody was told of
+  Feeder feeder(at);
   int where[8], next[8];
   look_up<PAGE>(where, reader, pages, table_width);
   while (reader.more()) {
@@ -150,30 +183,16 @@ __device__ void feed(const Places& at, Reader reader, const E* cache, const int*
     after.next();
 #pragma unroll
     for (int values = 0; values < 2; values++) {
-      barrier_wait(at.drained + 8 * turn.unit, turn.parity ^ 1);
-      bring<E, KV_HEADS>(at.data + turn.unit * flash_unit, cache + values * flash_dim, where);
-      turn.skip(1);
+      feeder.await_place();
+      bring<E, KV_HEADS>(at.data + feeder.turn.unit * flash_unit, cache + values * flash_dim, where);
       if (!values && after.more()) look_up<PAGE>(next, after, pages, table_width);
-      if (++ahead <= lag) continue;
-      pieces_wait<lag>();
-      publish();
-      if (queries) barrier_arrive(at.q_filled);
-      queries = false;
-      barrier_arrive(at.filled + 8 * told.unit);
-      told.skip(1);
-      ahead--;
+      feeder.brought();
     }
 #pragma unroll
     for (int i = 0; i < 8; i++) where[i] = next[i];
     reader = after;
   }
-  pieces_wait<0>();
-  publish();
-  if (queries) barrier_arrive(at.q_filled);
-  for (; ahead > 0; ahead--) {
-    barrier_arrive(at.filled + 8 * told.unit);
-    told.skip(1);
-  }
+  while (feeder.ahead > 0) feeder.tell();
 }
 
 __device__ inline float exp2_fast(float x) {
@@ -217,18 +236,25 @@ struct Softmax {
   }
 };
 
-// View says what a thread's two rows see of a run.
+// bend is the hyperbolic tangent, within a few units of the last place of 1.
+__device__ inline float bend(float x) {
+  float e = exp2_fast(x * 2.88539008177792681f);  // e^2x
+  return 1 - __fdividef(2, e + 1);
+}
+
+// View says what a thread's two rows see of a run. CAPPED: scores are bent.
+template <bool CAPPED>
 struct View {
   int place[2];  // position of the row's token, or -1
   int token[2];  // its number in the block
   int window;
-  float scale, softcap;
+  float softcap, bent;  // bound of scores, and what they are multiplied by before
 
   // limit hides positions that the rows don't see, and bends scores.
   __device__ __forceinline__ void limit(float (&s)[64], const Run& run, int block) const {
-    if (softcap != 0) {
+    if constexpr (CAPPED) {
 #pragma unroll
-      for (int i = 0; i < 64; i++) s[i] = softcap * tanhf(s[i] * scale / softcap);
+      for (int i = 0; i < 64; i++) s[i] = softcap * bend(s[i] * bent);
     }
     int base = block * flash_rows + threadIdx.x % 4 * 2;
     int from[2], to[2];
@@ -274,9 +300,19 @@ __device__ __forceinline__ void round_weights(unsigned (&weights)[8][4], const f
   for (int i = 0; i < 32; i++) weights[i / 4][i % 4] = pack(E(), s[2 * i], s[2 * i + 1]);
 }
 
+// await_turn and give_turn let the two warp groups begin their products by
+// turns, so that one uses the matrix units while the other computes weights.
+__device__ __forceinline__ void await_turn() {
+  asm volatile("bar.sync %0, %1;" ::"r"(int(threadIdx.x / group_threads)), "n"(2 * group_threads) : "memory");
+}
+
+__device__ __forceinline__ void give_turn() {
+  asm volatile("bar.arrive %0, %1;" ::"r"(3 - int(threadIdx.x / group_threads)), "n"(2 * group_threads) : "memory");
+}
+
 // attend computes a warp group's 64 rows.
-template <typename E>
-__device__ __forceinline__ void attend(float (&o)[64], Softmax& soft, const View& view, const Places& at, Reader reader) {
+template <typename E, bool CAPPED>
+__device__ __forceinline__ void attend(float (&o)[64], Softmax& soft, const View<CAPPED>& view, const Places& at, Reader reader) {
   unsigned q = at.q + (threadIdx.x / group_threads - 1) * 64 * 2 * deep;
   bool tells = lane() == 0;
   float s[64], shrink[2];
@@ -297,14 +333,17 @@ __device__ __forceinline__ void attend(float (&o)[64], Softmax& soft, const View
   soft.weigh(s, shrink);
   round_weights<E>(weights, s);
   keys.skip(2);
+  if (threadIdx.x >= 2 * group_threads) give_turn();
   for (reader.next(); reader.more(); reader.next()) {
     barrier_wait(at.filled + 8 * keys.unit, keys.parity);
+    await_turn();
     mma_begin();
     scores<E>(s, q, at.data + keys.unit * flash_unit);
     barrier_wait(at.filled + 8 * values.unit, values.parity);
     hold(o);
     mma_begin();
     mix<E>(o, weights, at.data + values.unit * flash_unit);
+    give_turn();
     mma_wait<1>();
     hold(s);
     if (tells) barrier_arrive(at.drained + 8 * keys.unit);
@@ -312,7 +351,6 @@ __device__ __forceinline__ void attend(float (&o)[64], Softmax& soft, const View
     soft.weigh(s, shrink);
     mma_wait<0>();
     hold(o);
-    hold(s);
     if (tells) barrier_arrive(at.drained + 8 * values.unit);
 #pragma unroll
     for (int i = 0; i < 64; i++) o[i] *= shrink[i % 4 / 2];
@@ -357,7 +395,7 @@ __device__ __forceinline__ void put(Y* row, const float (&o)[64], int r, float b
 // flash computes attention as attention does, with query heads that share a KV
 // head next to each other, and a positive scale. Blocks that see most come
 // first. Y is float, or the result is rounded.
-template <typename Y, typename E, typename S, int HEADS, int KV_HEADS, int PAGE>
+template <typename Y, typename E, typename S, int HEADS, int KV_HEADS, int PAGE, int CAPPED>
 __device__ __forceinline__ void flash(Y* out, const E* q, const E* cache, const int* sequences, const int* positions,
                                       const S* sinks, const int* pages, int table_width, int tokens, const Rule& rule) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -389,10 +427,10 @@ __device__ __forceinline__ void flash(Y* out, const E* q, const E* cache, const 
   } else {
     more_registers<224>();
     int row = (threadIdx.x - group_threads) / warp_size * 16 + lane() / 4;
-    View view;
+    View<CAPPED> view;
     Softmax soft;
-    view.window = rule.window, view.scale = rule.scale, view.softcap = rule.softcap;
-    soft.factor = (rule.softcap != 0 ? 1 : rule.scale) * log2_e;
+    view.window = rule.window, view.softcap = rule.softcap, view.bent = rule.scale / rule.softcap;
+    soft.factor = (CAPPED ? 1 : rule.scale) * log2_e;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       int token = (row + 8 * r) / group;
@@ -403,7 +441,7 @@ __device__ __forceinline__ void flash(Y* out, const E* q, const E* cache, const 
       soft.total[r] = sinks && threadIdx.x % 4 == 0 ? 1 : 0;
     }
     float o[64];
-    attend<E>(o, soft, view, at, reader);
+    attend<E, CAPPED>(o, soft, view, at, reader);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       float total = soft.total[r];

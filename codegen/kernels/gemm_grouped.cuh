@@ -67,12 +67,12 @@ __device__ void fill_panels(E* panels, const E* x, const int* list, long long ro
       *reinterpret_cast<const uint4*>(x + (long long)(row / SHARE) * K + column);
 }
 
-// QuickSilu is Silu with the fast exponential and reciprocal: within 4 units
-// of a float's last place, in a tenth of the instructions.
+// QuickSilu is Silu with the fast exponential and division, a tenth of the
+// instructions: within a few units of a float's last place.
 struct QuickSilu {
   static __device__ float of(float x) {
     float y = __fdividef(x, 1 + __expf(-x));
-    return x > -80.0f ? y : x < -80.0f ? 0.0f : y;  // beyond, the exponential is no number's
+    return x < -80.0f ? 0.0f : y;  // there the exponential ends up out of range
   }
 };
 
@@ -80,20 +80,20 @@ struct QuickSilu {
 // stores a result where the token's slot has it. x is panels of so many rows.
 template <typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
 __device__ __forceinline__ void grouped(float* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+                                   const Segments<SEGMENTS, 1>& cut) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToFloats<N>{out});
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, ToFloats<N>{out});
 #endif
 }
 
 // grouped_round rounds the result.
 template <typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
 __device__ __forceinline__ void grouped_round(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+                                   const Segments<SEGMENTS, 1>& cut) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToRows<X, N>{out});
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, ToRows<X, N>{out});
 #endif
 }
 
@@ -102,40 +102,10 @@ __device__ __forceinline__ void grouped_round(X* out, const X* x, const W* w, co
 // rounded, in panels of so many rows.
 template <typename F, typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
 __device__ __forceinline__ void grouped_gate(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
+                                   const Segments<SEGMENTS, 1>& cut) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToGate<X, F>{out, rows});
-#endif
-}
-
-// dense multiplies all rows, which are in panels.
-template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS>
-__device__ __forceinline__ void dense(float* out, const X* x, const W* w, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  Everyone<CAP, N / weight_rows> list_of_tiles{int(rows)};
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToFloats<N>{out});
-#endif
-}
-
-// dense_round rounds the result.
-template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS>
-__device__ __forceinline__ void dense_round(X* out, const X* x, const W* w, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  Everyone<CAP, N / weight_rows> list_of_tiles{int(rows)};
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToRows<X, N>{out});
-#endif
-}
-
-// dense_add rounds the result, adds it to more and rounds the sum.
-template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS>
-__device__ __forceinline__ void dense_add(X* out, const X* x, const W* w, const X* more, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut, void* scratch) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  Everyone<CAP, N / weight_rows> list_of_tiles{int(rows)};
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, scratch, ToSum<X, N>{out, more});
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, ToGate<X, F>{out, rows});
 #endif
 }
 

@@ -14,9 +14,9 @@
 // groups multiply, 64 rows of w each.
 //
 // Each segment of the features is summed on its own, in steps of 16, and
-// segments are added along the tree: the first levels of unfinished subtrees
-// are in registers, the others in device memory that stays in the L2 cache. A
-// token's bits depend on that token alone.
+// segments are added along the tree: the first two levels of unfinished
+// subtrees are in registers, the third in shared memory. A token's bits depend
+// on that token alone.
 #pragma once
 
 #include "dot.cuh"
@@ -35,23 +35,19 @@ __device__ inline long long panel_at(long long rows, int row, int column) {
   return (column / deep * rows + row) * deep + (column / 8 ^ row) % 8 * 8;
 }
 
-// tree_levels returns how many unfinished subtrees there can be before the
-// last of n leaves comes.
-constexpr int tree_levels(int n) { return n > 1 ? bits(n - 1) : 0; }
-
-// Panel has the sizes of a kernel.
+// Panel has the sizes of a kernel. Registers have room for the sums of 256
+// tokens, or for one level of the tree too if there are 192, or for two of 128.
 template <int CAP, int STAGES, int SEGMENTS>
 struct Panel {
   static constexpr int stage_bytes = 2 * weight_tile + CAP * panel_row;
   static constexpr int sums = CAP / 2;  // of a thread
   static constexpr int levels = tree_levels(SEGMENTS);
-  static constexpr int room = CAP <= 128 ? 2 : CAP <= 192 ? 1 : 0;  // levels that registers can hold
-  static constexpr int held = levels < room ? levels : room;
+  static constexpr int held = levels < 2 ? levels : 2;
+  static constexpr int level_bytes = (levels - held) * sums * 2 * group_threads * 4;
   // Tiles are aligned to 1024 bytes; a launch gives that much more.
-  static constexpr int shared_bytes = 1024 + STAGES * (stage_bytes + 16);
-  static constexpr int scratch_bytes = (levels - held) * sums * 2 * group_threads * 4;  // of a block, in device memory
+  static constexpr int shared_bytes = 1024 + STAGES * (stage_bytes + 16) + level_bytes;
   static_assert(SEGMENTS == 1 << levels && levels <= 3, "1, 2, 4 or 8 segments");
-  static_assert(CAP % 32 == 0 && CAP <= 256, "what one instruction takes");
+  static_assert(CAP % 32 == 0 && CAP <= (held == 2 ? 128 : held == 1 ? 192 : 256), "registers for the tree");
 };
 
 // Tokens is one tile: tokens count from position first on, rounded up to wide,
@@ -78,33 +74,18 @@ struct Split {
 };
 
 // in_bands numbers tiles so that those that are computed at the same time share
-// tokens and weights: bands of eight tiles of tokens, a column of a band after
-// the other.
+// tokens and weights: bands of about eight tiles of tokens, a column of a band
+// after the other.
 __device__ inline void in_bands(int i, int tiles, int columns, int* tile, int* column) {
-  constexpr int height = 8;
+  constexpr int most = 12, usual = 8;
+  int bands = tiles <= most ? 1 : (tiles + usual - 1) / usual;
+  int height = (tiles + bands - 1) / bands;
   int band = i / (height * columns);
   int rows = min(height, tiles - band * height);
   i -= band * height * columns;
   *tile = band * height + i % rows;
   *column = i / rows;
 }
-
-// Everyone lists the tiles of one product.
-template <int CAP, int COLUMNS>
-struct Everyone {
-  int count;
-
-  __device__ bool at(int i, Tokens* work) {
-    Split<CAP> split(count);
-    if (i >= split.tiles * COLUMNS) return false;
-    int tile;
-    in_bands(i, split.tiles, COLUMNS, &tile, &work->column);
-    work->matrix = 0;
-    split.at(tile, 0, work);
-    return true;
-  }
-  __device__ int row(int position) const { return position; }
-};
 
 // Groups lists the tiles of all experts, expert after expert. starts has where
 // each expert's tokens begin, and the end; counts has how many they are; list
@@ -208,10 +189,10 @@ __device__ __forceinline__ void leaf(float (&sum)[WIDE / 2], Circle<S, STAGES>& 
 }
 
 // subtree sums 2^LEVEL segments from number first on, along the tree. What the
-// left half sums to waits in registers, or in the thread's scratch, for the
-// right half.
+// left half sums to waits in registers, or in the thread's places in shared
+// memory, for the right half.
 template <typename S, int STAGES, typename X, int WIDE, int LEVEL, int SEGMENTS>
-__device__ __forceinline__ void subtree(float (&sum)[WIDE / 2], Circle<S, STAGES>& ring, int group, float4* scratch,
+__device__ __forceinline__ void subtree(float (&sum)[WIDE / 2], Circle<S, STAGES>& ring, int group, float4* place,
                                         const Segments<SEGMENTS, 1>& cut, int first) {
   if constexpr (LEVEL == 0) {
     leaf<S, STAGES, X, WIDE>(sum, ring, group, (cut.bounds[first + 1] - cut.bounds[first]) / deep);
@@ -219,19 +200,18 @@ __device__ __forceinline__ void subtree(float (&sum)[WIDE / 2], Circle<S, STAGES
     constexpr bool held = LEVEL <= S::held;
     constexpr int stride = 2 * group_threads;
     float left[WIDE / 2];
-    float4* place = scratch + (LEVEL - S::held - 1) * S::sums / 4 * stride;
-    subtree<S, STAGES, X, WIDE, LEVEL - 1>(sum, ring, group, scratch, cut, first);
+    subtree<S, STAGES, X, WIDE, LEVEL - 1>(sum, ring, group, place, cut, first);
 #pragma unroll
     for (int i = 0; i < WIDE / 2; i += 4) {
 #pragma unroll
       for (int j = i; j < i + 4; j++) left[j] = sum[j];
-      if (!held) __stcg(place + i / 4 * stride, make_float4(left[i], left[i + 1], left[i + 2], left[i + 3]));
+      if (!held) place[i / 4 * stride] = make_float4(left[i], left[i + 1], left[i + 2], left[i + 3]);
     }
-    subtree<S, STAGES, X, WIDE, LEVEL - 1>(sum, ring, group, scratch, cut, first + (1 << LEVEL - 1));
+    subtree<S, STAGES, X, WIDE, LEVEL - 1>(sum, ring, group, place, cut, first + (1 << LEVEL - 1));
 #pragma unroll
     for (int i = 0; i < WIDE / 2; i += 4) {
       if (!held) {
-        float4 v = __ldcg(place + i / 4 * stride);
+        float4 v = place[i / 4 * stride];
         left[i] = v.x, left[i + 1] = v.y, left[i + 2] = v.z, left[i + 3] = v.w;
       }
 #pragma unroll
@@ -307,29 +287,6 @@ struct ToRows {
   }
 };
 
-// ToSum stores rounded sums added to rows of more, rounded again.
-template <typename Y, int N>
-struct ToSum {
-  static constexpr int columns = 64;
-  Y* out;
-  const Y* more;
-
-  template <int WIDE, typename L>
-  __device__ __forceinline__ void put(const float (&sum)[WIDE / 2], const Corner& c, const L& list) const {
-    pieces<Y, WIDE>(sum, c, [&](int token, int column, uint4 w) {
-      long long at = (long long)list.row(token) * N + column;
-      uint4 had = *reinterpret_cast<const uint4*>(more + at);
-      *reinterpret_cast<uint4*>(out + at) = make_uint4(plus(had.x, w.x), plus(had.y, w.y), plus(had.z, w.z), plus(had.w, w.w));
-    });
-  }
-  static __device__ unsigned plus(unsigned x, unsigned y) {
-    float a, b, c, d;
-    spread(Y(), x, &a, &b);
-    spread(Y(), y, &c, &d);
-    return pack(Y(), a + c, b + d);
-  }
-};
-
 // ToGate takes weights whose rows are, by turns, eight of a gate and eight of
 // what it lets through. It stores F of the gate times the other, rounded, in
 // panels of so many rows.
@@ -362,25 +319,25 @@ struct ToGate {
 // drink computes tile number i. It looks the tile up again when it stores, so
 // that the numbers don't take registers until then.
 template <typename S, int STAGES, typename X, int WIDE, int SEGMENTS, typename L, typename Store>
-__device__ __forceinline__ void drink(Circle<S, STAGES>& ring, float4* scratch, L& list, int i,
+__device__ __forceinline__ void drink(Circle<S, STAGES>& ring, float4* place, L& list, int i,
                                       const Segments<SEGMENTS, 1>& cut, const Store& store) {
   int group = same(threadIdx.x / group_threads - 1);
   float sum[WIDE / 2];
-  subtree<S, STAGES, X, WIDE, S::levels>(sum, ring, group, scratch, cut, 0);
+  subtree<S, STAGES, X, WIDE, S::levels>(sum, ring, group, place, cut, 0);
   Tokens work;
   list.at(i, &work);
   store.template put<WIDE>(sum, Corner{work.first, work.count, (work.column * 2 + group) * Store::columns}, list);
 }
 
-// panels runs a block. scratch has scratch_bytes for each block, or is null.
+// panels runs a block.
 template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS, typename L, typename Store>
 __device__ __forceinline__ void panels(const X* x, const W* w, long long rows, L list, const Segments<SEGMENTS, 1>& cut,
-                                       void* scratch, const Store& store) {
+                                       const Store& store) {
   using S = Panel<CAP, STAGES, SEGMENTS>;
   static_assert(N % weight_rows == 0 && K % deep == 0, "whole tiles of weights");
   extern __shared__ unsigned char shared[];
   unsigned start = (shared_address(shared) + 1023) / 1024 * 1024;
-  unsigned barriers = start + STAGES * S::stage_bytes;
+  unsigned level = start + STAGES * S::stage_bytes, barriers = level + S::level_bytes;
   Circle<S, STAGES> ring{start, barriers, barriers + STAGES * 8};
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; s++) {
@@ -397,11 +354,11 @@ __device__ __forceinline__ void panels(const X* x, const W* w, long long rows, L
     }
   } else {
     more_registers<240>();
-    float4* mine = static_cast<float4*>(scratch) + blockIdx.x * (S::scratch_bytes / 16) + threadIdx.x - group_threads;
+    float4* place = reinterpret_cast<float4*>(shared + (level - shared_address(shared))) + threadIdx.x - group_threads;
     Tokens work;
     for (int i = blockIdx.x; list.at(i, &work); i += gridDim.x) {
 #define MOEC_WIDE(WIDE) \
-  case WIDE: if constexpr (WIDE <= CAP) drink<S, STAGES, X, WIDE>(ring, mine, list, i, cut, store); break;
+  case WIDE: if constexpr (WIDE <= CAP) drink<S, STAGES, X, WIDE>(ring, place, list, i, cut, store); break;
       switch (same(work.wide)) {
         MOEC_WIDE(32)
         MOEC_WIDE(64)

@@ -15,6 +15,10 @@ constexpr int group_threads = 128;  // of a warp group
 constexpr int deep = 64;            // features of a block
 constexpr int piece = 16;           // bytes that a thread copies at once
 
+// tree_levels returns how many unfinished subtrees there can be before the
+// last of n leaves comes.
+constexpr int tree_levels(int n) { return n > 1 ? 1 + tree_levels((n + 1) / 2) : 0; }
+
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 __device__ inline unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
@@ -46,6 +50,21 @@ __device__ inline void barrier_wait(unsigned barrier, unsigned parity) {
         : "r"(barrier), "r"(parity)
         : "memory");
   } while (!over);
+}
+
+// barrier_over reports whether the phase of that parity is over.
+__device__ inline bool barrier_over(unsigned barrier, unsigned parity) {
+  unsigned over;
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n"
+      "}\n"
+      : "=r"(over)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return over;
 }
 
 // publish_barriers makes initialised barriers known to copies.

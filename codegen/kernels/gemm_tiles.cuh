@@ -19,12 +19,7 @@ namespace moec {
 constexpr int tile_rows = 128;
 constexpr int gemm_threads = 3 * group_threads;
 
-// tree_levels returns how many unfinished subtrees there can be before the
-// last of n leaves comes.
-constexpr int tree_levels(int n) { return n > 1 ? bits(n - 1) : 0; }
-
-// Shape has what a tile's sizes need. PAIRED: half of the columns are rows of
-// a matrix, half of another's.
+// Shape has the sizes of a kernel.
 template <int BN, int STAGES, int SEGMENTS>
 struct Shape {
   static constexpr int x_bytes = tile_rows * 2 * deep;
@@ -37,17 +32,19 @@ struct Shape {
   // Tiles are aligned to 1024 bytes; a launch gives that much more.
   static constexpr int shared_bytes = 1024 + STAGES * (stage_bytes + 16) + level_bytes;
   static_assert(SEGMENTS == 1 << levels && levels <= 3, "1, 2, 4 or 8 segments");
+  static_assert(BN % 64 == 0 && BN <= (levels_held == 2 ? 128 : levels_held == 1 ? 192 : 256), "registers for the tree");
 };
 
 // Bands orders the tiles of a product so that those that are computed at the
-// same time share rows and columns: bands of 16 tiles of rows, a column of a
-// band after the other.
+// same time share rows and columns: bands of at most 16 tiles of rows, a column
+// of a band after the other.
 struct Bands {
-  static constexpr int height = 16;
   int tall, wide;
 
   __device__ int count() const { return tall * wide; }
   __device__ void at(int i, int* row, int* column) const {
+    constexpr int most = 16;
+    int bands = (tall + most - 1) / most, height = (tall + bands - 1) / bands;
     int band = i / (height * wide);
     int rows = min(height, tall - band * height);
     i -= band * height * wide;
@@ -56,30 +53,22 @@ struct Bands {
   }
 };
 
-// Work is one tile: rows from position first on, multiplied with matrix number
-// matrix, and columns from column * BN on.
+// Work is one tile: rows from number first on, and columns from column * BN on.
 struct Work {
-  int matrix, first, rows, column;
+  int first, rows, column;
 };
 
-// Whole is the list of tiles of one product: at gives the tiles in ascending
-// order, row says which row is at a position.
+// find_tile returns tile number i of a product, or false if there are fewer.
 template <int N, int BN>
-struct Whole {
-  int rows;
-
-  __device__ bool at(int i, Work* work) const {
-    Bands bands{(rows + tile_rows - 1) / tile_rows, (N + BN - 1) / BN};
-    if (i >= bands.count()) return false;
-    int tile;
-    bands.at(i, &tile, &work->column);
-    work->matrix = 0;
-    work->first = tile * tile_rows;
-    work->rows = min(tile_rows, rows - work->first);
-    return true;
-  }
-  __device__ int row(int position) const { return position; }
-};
+__device__ bool find_tile(int rows, int i, Work* work) {
+  Bands bands{(rows + tile_rows - 1) / tile_rows, (N + BN - 1) / BN};
+  if (i >= bands.count()) return false;
+  int tile;
+  bands.at(i, &tile, &work->column);
+  work->first = tile * tile_rows;
+  work->rows = min(tile_rows, rows - work->first);
+  return true;
+}
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -90,7 +79,6 @@ struct Ring {
   int stage = 0;
   unsigned parity = 0;
 
-  __device__ explicit Ring(unsigned start) : data(start), filled(start + STAGES * S::stage_bytes), drained(filled + STAGES * 8) {}
   __device__ unsigned x() const { return data + stage * S::stage_bytes; }
   __device__ unsigned w() const { return x() + S::x_bytes; }
   __device__ void next() {
@@ -104,78 +92,60 @@ struct Ring {
 };
 
 // Weights in rows: each row has K features.
-template <typename W, int N, int K, int BN, bool PAIRED>
+template <typename W, int N, int K, int BN>
 struct RowWeights {
   static constexpr bool bulk = false;
-  const char* at;     // the thread's piece of the first row
-  const char* other;  // and of the second half of a pair
-  int last;           // first row of the last 16 here
+  const char* at;  // the thread's piece of the first row
+  int last;        // first row of the last 16 here
 
-  __device__ void start(const W* w, const Work& work) {
-    constexpr int step = PAIRED ? BN / 2 : BN, height = PAIRED ? N / 2 : N;
-    long long first = (long long)work.matrix * N + work.column * step;
-    at = reinterpret_cast<const char*>(w + (first + threadIdx.x / 8) * K) + threadIdx.x % 8 * piece;
-    other = at + 2ll * K * height;
-    last = height - work.column * step - 16;
+  __device__ void start(const W* w, int column) {
+    at = reinterpret_cast<const char*>(w + ((long long)column * BN + threadIdx.x / 8) * K) + threadIdx.x % 8 * piece;
+    last = N - column * BN - 16;
   }
   __device__ void load(unsigned to, int block, unsigned) const {
     to += threadIdx.x / 8 * 128 + ((threadIdx.x % 8 ^ threadIdx.x / 8 % 8) * piece);
-    constexpr int half = PAIRED ? BN / 2 : BN;
 #pragma unroll
-    for (int i = 0; i < BN / 16; i++) {
-      int row = i * 16 % half;
-      const char* from = i * 16 < half ? at : other;
-      piece_load(to + i * 16 * 128, from + 2ll * K * min(row, last) + block * 128);
-    }
+    for (int i = 0; i < BN; i += 16) piece_load(to + i * 128, at + 2ll * K * min(i, last) + block * 128);
   }
 };
 
 // Weights in tiles of 64 rows and 64 features, 8 KB each, as they are in
 // shared memory; the tiles of the same rows follow each other.
-template <typename W, int N, int K, int BN, bool PAIRED>
+template <typename W, int N, int K, int BN>
 struct TiledWeights {
   static constexpr bool bulk = true;
   static constexpr int bytes = 64 * 2 * deep;
   const char* at;
-  const char* other;
   int last;
 
-  __device__ void start(const W* w, const Work& work) {
-    constexpr int step = PAIRED ? BN / 2 : BN, height = PAIRED ? N / 2 : N;
-    long long first = (long long)work.matrix * N + work.column * step;
-    at = reinterpret_cast<const char*>(w + first * K);
-    other = at + 2ll * K * height;
-    last = height - work.column * step - 64;
+  __device__ void start(const W* w, int column) {
+    at = reinterpret_cast<const char*>(w + (long long)column * BN * K);
+    last = N - column * BN - 64;
   }
   __device__ void load(unsigned to, int block, unsigned barrier) const {
-    constexpr int half = PAIRED ? BN / 2 : BN;
     barrier_expect(barrier, BN / 64 * bytes);
 #pragma unroll
-    for (int i = 0; i < BN / 64; i++) {
-      int row = i * 64 % half;
-      const char* from = i * 64 < half ? at : other;
-      bulk_load(to + i * bytes, from + 2ll * K * min(row, last) + block * bytes, bytes, barrier);
-    }
+    for (int i = 0; i < BN; i += 64) bulk_load(to + i * 128, at + 2ll * K * min(i, last) + block * bytes, bytes, barrier);
   }
 };
 
 // fill keeps the ring full. A thread copies a piece of every 16th row of x,
 // and tells of a stage LAG stages later, when the copies have come.
-template <typename S, int STAGES, int K, typename X, typename W, typename L, typename Weights>
-__device__ void fill(Ring<S, STAGES> ring, const X* x, const W* w, L list, int share, Weights weights) {
+template <typename S, int STAGES, int N, int K, int BN, typename X, typename W, typename Weights>
+__device__ void fill(Ring<S, STAGES> ring, const X* x, const W* w, int rows, Weights weights) {
   constexpr int lag = STAGES > 4 ? 3 : STAGES - 2;
   constexpr int copies = tile_rows / 16;
   int ahead = 0;
   unsigned place = threadIdx.x / 8 * 128 + ((threadIdx.x % 8 ^ threadIdx.x / 8 % 8) * piece);
   Work work;
-  for (int i = blockIdx.x; list.at(i, &work); i += gridDim.x) {
+  for (int i = blockIdx.x; find_tile<N, BN>(rows, i, &work); i += gridDim.x) {
     const char* from[copies];
 #pragma unroll
     for (int c = 0; c < copies; c++) {
-      int row = list.row(work.first + min(int(threadIdx.x) / 8 + 16 * c, work.rows - 1)) / share;
+      int row = work.first + min(int(threadIdx.x) / 8 + 16 * c, work.rows - 1);
       from[c] = reinterpret_cast<const char*>(x + (long long)row * K) + threadIdx.x % 8 * piece;
     }
-    weights.start(w, work);
+    weights.start(w, work.column);
     for (int block = 0; block < K / deep; block++) {
       barrier_wait(ring.drained + 8 * ring.stage, ring.parity ^ 1);
       if (!Weights::bulk || threadIdx.x == 0) weights.load(ring.w(), block, ring.filled + 8 * ring.stage);
@@ -201,7 +171,7 @@ __device__ void fill(Ring<S, STAGES> ring, const X* x, const W* w, L list, int s
 }
 
 // block begins the instructions for the block of features whose turn it is.
-// New: it begins a sum.
+// NEW: it begins a sum.
 template <typename S, int STAGES, typename X, bool NEW>
 __device__ void block(float (&sum)[S::sums], Ring<S, STAGES>& ring, int half) {
   barrier_wait(ring.filled + 8 * ring.stage, ring.parity);
@@ -285,7 +255,7 @@ struct Target {
 
 // Plain stores sums as they are: two lanes swap pairs, so that each stores 16
 // bytes.
-template <int N, bool PAIRED = false>
+template <int N>
 struct Plain {
   float* out;
 
@@ -325,8 +295,10 @@ __device__ void store_words(Y* out, const Target& t, F word, G change) {
       for (int i = 0; i < 4; i++) w[i] = word(j + i, r);
       exchange(w);
       int column = t.column + (j + q) * 8;
-      if (t.row[r] >= 0 && (N % (8 * BLOCKS) == 0 || column < N)) {
-        change(w, row + column);
+      bool real = t.row[r] >= 0 && (N % (8 * BLOCKS) == 0 || column < N);
+      if (N % (8 * BLOCKS) != 0) column = min(column, N - 8);
+      change(w, row + column);
+      if (real) {
         *reinterpret_cast<uint4*>(out + row + column) = make_uint4(w[0], w[1], w[2], w[3]);
       }
     }
@@ -368,52 +340,33 @@ struct Added {
   }
 };
 
-// Gated stores F of the first half of the columns times the second, rounded.
-template <typename Y, int N, typename F>
-struct Gated {
-  Y* out;
-
-  template <int SUMS>
-  __device__ void store(const float (&sum)[SUMS], const Target& t) const {
-    Target half = t;
-    half.column /= 2;
-    store_words<Y, N / 2, SUMS / 8>(out, half, [&](int j, int r) {
-      const float* gate = sum + 4 * j + 2 * r;
-      const float* up = gate + SUMS / 2;
-      return pack(Y(), F::of(gate[0]) * up[0], F::of(gate[1]) * up[1]);
-    }, [](unsigned (&)[4], long long) {});
-  }
-};
-
 // multiply computes all tiles.
-template <typename S, int STAGES, int BN, typename X, int SEGMENTS, typename L, typename Store>
-__device__ void multiply(Ring<S, STAGES> ring, float4* left, L list, const Segments<SEGMENTS, 1>& cut, const Store& store) {
+template <typename S, int STAGES, int N, int BN, typename X, int SEGMENTS, typename Store>
+__device__ void multiply(Ring<S, STAGES> ring, float4* left, int rows, const Segments<SEGMENTS, 1>& cut, const Store& store) {
   int thread = threadIdx.x - group_threads;
   int row = thread / warp_size * 16 + lane() / 4;
   float sum[S::sums];
   Work work;
-  for (int i = blockIdx.x; list.at(i, &work); i += gridDim.x) {
+  for (int i = blockIdx.x; find_tile<N, BN>(rows, i, &work); i += gridDim.x) {
     if (same(thread / group_threads * 64 >= work.rows)) {
       pass(ring, cut.bounds[SEGMENTS] / deep);
       continue;
     }
-    Target target{{row < work.rows ? list.row(work.first + row) : -1, row + 8 < work.rows ? list.row(work.first + row + 8) : -1}, work.column * BN};
+    Target target{{row < work.rows ? work.first + row : -1, row + 8 < work.rows ? work.first + row + 8 : -1}, work.column * BN};
     subtree<S, STAGES, X, S::levels>(sum, ring, left + thread, cut, 0);
     store.store(sum, target);
   }
 }
 
 // product runs a block.
-template <typename X, typename W, int N, int K, int BN, int STAGES, int SEGMENTS, bool PAIRED, bool TILED, typename L, typename Store>
-__device__ void product(const X* x, const W* w, const L& list, int share, const Segments<SEGMENTS, 1>& cut, const Store& store) {
+template <typename X, typename W, int N, int K, int BN, int STAGES, int SEGMENTS, bool TILED, typename Store>
+__device__ void product(const X* x, const W* w, int rows, const Segments<SEGMENTS, 1>& cut, const Store& store) {
   using S = Shape<BN, STAGES, SEGMENTS>;
   static_assert(N % 64 == 0 && K % deep == 0, "whole tiles of weights");
   extern __shared__ unsigned char shared[];
   unsigned start = (shared_address(shared) + 1023) / 1024 * 1024;
   unsigned rest = start + STAGES * S::stage_bytes;
-  Ring<S, STAGES> ring(start);
-  ring.filled = rest + S::level_bytes;
-  ring.drained = ring.filled + STAGES * 8;
+  Ring<S, STAGES> ring{start, rest + S::level_bytes, rest + S::level_bytes + STAGES * 8};
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; s++) {
       barrier_init(ring.filled + 8 * s, group_threads + TILED);
@@ -425,14 +378,14 @@ __device__ void product(const X* x, const W* w, const L& list, int share, const 
   if (threadIdx.x < group_threads) {
     fewer_registers<40>();
     if constexpr (TILED) {
-      fill<S, STAGES, K>(ring, x, w, list, share, TiledWeights<W, N, K, BN, PAIRED>());
+      fill<S, STAGES, N, K, BN>(ring, x, w, rows, TiledWeights<W, N, K, BN>());
     } else {
-      fill<S, STAGES, K>(ring, x, w, list, share, RowWeights<W, N, K, BN, PAIRED>());
+      fill<S, STAGES, N, K, BN>(ring, x, w, rows, RowWeights<W, N, K, BN>());
     }
   } else {
     more_registers<232>();
     float4* levels = reinterpret_cast<float4*>(shared + (rest - shared_address(shared)));
-    multiply<S, STAGES, BN, X>(ring, levels, list, cut, store);
+    multiply<S, STAGES, N, BN, X>(ring, levels, rows, cut, store);
   }
 }
 
