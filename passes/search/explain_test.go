@@ -72,7 +72,7 @@ func checkOther(t *testing.T, name string, p *Problem, x *Explanation, r *PartRu
 	t.Helper()
 	other := *x.Placed.Placement
 	other.Layers = slices.Clone(other.Layers)
-	o.edit.apply(&other)
+	o.edit.put(&other)
 	priced, err := Price(p, &other)
 	if err != nil {
 		t.Fatalf("%s, %s: %v", name, o.Name, err)

@@ -52,7 +52,7 @@ func (w *wayfinder) add(kind, name string, l placement.Layer) {
 
 func (w *wayfinder) addLayers(kind, name string, layers []placement.Layer) {
 	v := &mover{model: w.model}
-	e := v.ends(w.state.p, edit{first: w.run.First, layers: layers, copies: true})
+	e := v.ends(w.state.p, edit{first: w.run.First, layers: layers})
 	w.list = append(w.list, &Other{Name: name, kind: kind, edit: e})
 }
 

@@ -67,7 +67,7 @@ type model struct {
 	parted  []cost.Part // scratch
 	prices  map[string][]int64
 	pricers map[[3]int]*cost.Pricer
-	memo    map[memoKey]*partState
+	memo    int               // prices that are kept; see tryPart
 	ones    map[*part][]int64 // bounds on one token group of so many devices
 	looks   int64             // that "exact" has left for a layer
 	counts  Counts
@@ -107,7 +107,7 @@ func newModel(p *Problem) (*model, error) {
 	if err := p.Workload.Check(); err != nil {
 		return nil, err
 	}
-	m := &model{Problem: p, devices: p.Machine.Devices, ones: map[*part][]int64{}, memo: map[memoKey]*partState{}, prices: map[string][]int64{}, pricers: map[[3]int]*cost.Pricer{}}
+	m := &model{Problem: p, devices: p.Machine.Devices, ones: map[*part][]int64{}, prices: map[string][]int64{}, pricers: map[[3]int]*cost.Pricer{}}
 	if m.devices > maxDevices {
 		return nil, fmt.Errorf("search: need at most %d devices, have %d", maxDevices, m.devices)
 	}

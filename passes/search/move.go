@@ -13,23 +13,31 @@ type edit struct {
 	first       int
 	layers      []placement.Layer
 	embed, head []placement.Split
-	copies      bool // the layers are those of other placements, or of others of the same
 }
 
-// apply edits a placement and returns the edit that undoes it.
-func (e edit) apply(p *placement.Placement) edit {
-	undo := edit{first: e.first}
-	if len(e.layers) > 0 {
-		undo.layers = slices.Clone(p.Layers[e.first : e.first+len(e.layers)])
-		copy(p.Layers[e.first:], e.layers)
-	}
+// apply edits a placement and returns the edit that undoes it, in the memory of
+// an edit that is needed no more.
+func (e edit) apply(p *placement.Placement, old edit) edit {
+	undo := edit{first: e.first, layers: append(old.layers[:0], p.Layers[e.first:e.first+len(e.layers)]...)}
 	if e.embed != nil {
-		undo.embed, p.Embed = p.Embed, e.embed
+		undo.embed = p.Embed
 	}
 	if e.head != nil {
-		undo.head, p.Head = p.Head, e.head
+		undo.head = p.Head
 	}
+	e.put(p)
 	return undo
+}
+
+// put edits a placement.
+func (e edit) put(p *placement.Placement) {
+	copy(p.Layers[e.first:], e.layers)
+	if e.embed != nil {
+		p.Embed = e.embed
+	}
+	if e.head != nil {
+		p.Head = e.head
+	}
 }
 
 // mover proposes changes of placements, out of a list of kinds.
@@ -250,7 +258,7 @@ func (v *mover) propagate(p *placement.Placement) (edit, bool) {
 		own.Experts = layer.Experts
 		layer = own
 	}
-	return v.ends(p, edit{first: to, layers: []placement.Layer{layer}, copies: true}), true
+	return v.ends(p, edit{first: to, layers: []placement.Layer{layer}}), true
 }
 
 // strategyRun takes a run of layers from a named strategy.
@@ -261,7 +269,7 @@ func (v *mover) strategyRun(p *placement.Placement) (edit, bool) {
 	}
 	first := v.IntN(v.layers())
 	last := min(v.layers()-1, first+v.IntN(4)*v.IntN(v.layers())/4)
-	return v.ends(p, edit{first: first, layers: h.Layers[first : last+1], copies: true}), true
+	return v.ends(p, edit{first: first, layers: h.Layers[first : last+1]}), true
 }
 
 // ends adapts embedding and head to the groups of the first and last layer.

@@ -22,6 +22,9 @@ type script struct {
 	// wanted is, for each token group (-1 is all), the devices that go on with
 	// what the experts give.
 	wanted map[int][]int
+	// known are the prices of parts that have this script, by the homes of
+	// their experts.
+	known map[*part]map[string]*partState
 }
 
 // event is a kernel on a device, or a meeting of several.
@@ -61,7 +64,7 @@ func (m *model) script(i int, p *placement.Placement, needs []passes.Need) (*scr
 	if err != nil {
 		return nil, err
 	}
-	s := &script{pre: make([]int64, len(m.loads)*m.devices), needs: placed.Needs, bytes: make([]int64, m.devices)}
+	s := &script{pre: make([]int64, len(m.loads)*m.devices), needs: placed.Needs, bytes: make([]int64, m.devices), known: map[*part]map[string]*partState{}}
 	if s.needs == nil {
 		s.needs = []passes.Need{}
 	}

@@ -30,7 +30,7 @@ func (m *model) try(s *state, e edit) (*trial, error) {
 	t := &m.trial
 	t.parts, t.score = t.parts[:0], s.score
 	t.bytes = append(t.bytes[:0], s.bytes...)
-	t.undo = e.apply(s.p)
+	t.undo = e.apply(s.p, t.undo)
 	lo, hi := m.reach(s, e, t.undo)
 	var needs []passes.Need // of the part after the one that is priced
 	key := needsKey(nil)
@@ -45,9 +45,9 @@ func (m *model) try(s *state, e edit) (*trial, error) {
 		if i < lo && key == was {
 			break // nothing that it depends on has changed
 		}
-		ps, err := m.tryPart(s, e, i, needs, key, key == was)
+		ps, err := m.tryPart(s, i, needs, key == was)
 		if err != nil {
-			t.undo.apply(s.p)
+			t.undo.put(s.p)
 			return nil, err
 		}
 		needs, key = ps.script.needs, ps.script.key
@@ -64,39 +64,61 @@ func (m *model) try(s *state, e edit) (*trial, error) {
 	return t, nil
 }
 
-// memoKey names a part with the placement of a layer that came from elsewhere;
-// lists that are the same list are equal.
-type memoKey struct {
-	part             *part
-	groups, prev     *[]int
-	attention, dense *placement.Split
-	experts          *placement.Expert
-	needs            string
-}
-
-// tryPart prices one part of a trial. Layers that are copied about are priced
-// once.
-func (m *model) tryPart(s *state, e edit, i int, needs []passes.Need, needsKey string, sameNeeds bool) (*partState, error) {
-	if !e.copies || i < 2 || i > m.layers() || m.parts[i].experts == 0 {
+// tryPart prices one part of a trial, if it was not priced before.
+func (m *model) tryPart(s *state, i int, needs []passes.Need, sameNeeds bool) (*partState, error) {
+	c, l := m.parts[i], &s.p.Layers[m.layerOf(i)]
+	if c.experts == 0 || c.slow || m.outside(c, l) {
 		return m.evaluate(i, s.p, needs, m.reusable(s, m.trial.undo, i, sameNeeds))
 	}
-	l := &s.p.Layers[i-1]
-	key := memoKey{m.parts[i], &l.Groups[0], &s.p.Layers[i-2].Groups[0], &l.Attention[0], &l.Dense[0], &l.Experts[0], needsKey}
-	if ps := m.memo[key]; ps != nil {
+	script := m.reusable(s, m.trial.undo, i, sameNeeds)
+	if script == nil {
+		var err error
+		if script, err = m.script(i, s.p, needs); err != nil {
+			return nil, err
+		}
+	}
+	m.homesKey(l.Experts)
+	known := script.known[c]
+	if ps := known[string(m.key8)]; ps != nil {
 		return ps, nil
 	}
-	ps, err := m.evaluate(i, s.p, needs, m.reusable(s, m.trial.undo, i, sameNeeds))
-	if err == nil {
-		if len(m.memo) > maxMemo {
-			clear(m.memo)
-		}
-		m.memo[key] = ps
+	if m.memo == maxMemo { // all are forgotten: those that are asked for again come back soon
+		m.forget()
+		known = nil
 	}
-	return ps, err
+	if known == nil {
+		known = make(map[string]*partState)
+		script.known[c] = known
+	}
+	key := string(m.key8)
+	m.counts.Layers++
+	ps := m.follow(c, script, l)
+	known[key] = ps
+	m.memo++
+	return ps, nil
 }
 
-// maxMemo bounds the memory of prices that are kept.
-const maxMemo = 1 << 14
+// maxMemo bounds how many prices are kept.
+const maxMemo = 1 << 15
+
+// forget drops all prices that are kept.
+func (m *model) forget() {
+	for _, c := range m.parts {
+		for _, s := range c.scripts {
+			clear(s.known)
+		}
+	}
+	m.memo = 0
+}
+
+// homesKey leaves in key8 where experts are.
+func (m *model) homesKey(experts []placement.Expert) {
+	k := scriptKey{b: m.key8[:0]}
+	for _, copies := range experts {
+		k.splits(copies)
+	}
+	m.key8 = k.b
+}
 
 // reach returns the parts whose prices depend on an edit at first sight.
 func (m *model) reach(s *state, e, undo edit) (lo, hi int) {
@@ -150,7 +172,7 @@ func (m *model) keepTrial(s *state, t *trial) {
 }
 
 // drop undoes a trial.
-func (m *model) drop(s *state, t *trial) { t.undo.apply(s.p) }
+func (m *model) drop(s *state, t *trial) { t.undo.put(s.p) }
 
 // timesOf sums the times of each batch with a trial.
 func (m *model) timesOf(s *state, t *trial) []int64 {
