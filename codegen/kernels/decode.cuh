@@ -36,14 +36,17 @@ struct Lists {
 
   // make is called by one warp.
   __device__ void make(const int* chosen, int slots) {
+    constexpr int each = decode_tokens * M::top / warp_size;
+    int mine[each];
+#pragma unroll
+    for (int k = 0; k < each; k++) mine[k] = k * warp_size + lane() < slots ? __ldcg(chosen + k * warp_size + lane()) : -1;
     int at = 0, have = 0;
     for (int e = 0; e < M::experts; e++) {
       int first = at;
-      for (int base = 0; base < slots; base += warp_size) {
-        int i = base + lane();
-        bool mine = i < slots && __ldcg(chosen + i) == e;
-        unsigned all = __ballot_sync(all_lanes, mine);
-        if (mine) slot[at + __popc(all & ((1u << lane()) - 1))] = i;
+#pragma unroll
+      for (int k = 0; k < each; k++) {
+        unsigned all = __ballot_sync(all_lanes, mine[k] == e);
+        if (mine[k] == e) slot[at + __popc(all & ((1u << lane()) - 1))] = k * warp_size + lane();
         at += __popc(all);
       }
       if (at > first && lane() == 0) {
@@ -67,7 +70,7 @@ struct DecodeSpace {
   union {
     unsigned char rows[row_places * place_bytes];
     AttentionSpace<M> attention;
-    float scratch[compute_warps * (1 + M::experts) + M::experts];
+    float scratch[compute_warps * (1 + M::experts)];
   };
   unsigned long long filled[weight_stages], drained[weight_stages], rows_filled[row_places], rows_drained[row_places], listed;
   Lists<M> lists;
@@ -84,7 +87,7 @@ struct Deal {
 // Units of the phases.
 template <typename M>
 struct Units {
-  static constexpr int qkv = (M::queries + 2 * M::keys) / tile_side, out = M::hidden / tile_side, gate_up = M::ffn / tile_side,
+  static constexpr int qkv = (M::queries + 2 * M::keys) / tile_side, out = M::out_parts * M::hidden / tile_side, gate_up = M::ffn / tile_side,
                        down = M::hidden / tile_side, head = M::vocab / tile_side;
   static_assert(M::ffn % tile_side == 0 && M::vocab % tile_side == 0, "whole tiles");
 };
@@ -108,10 +111,12 @@ struct Weights {
     barrier_expect(ring.full(), weight_stage_bytes);
   }
 
-  // rows brings units of 64 rows of one matrix of k features.
-  __device__ void rows(const unsigned char* matrix, int units, int k) {
+  // rows brings units of 64 rows of one matrix of k features, in parts.
+  __device__ void rows(const unsigned char* matrix, int units, int k, int parts) {
     if (lane() == 0) {
-      for (int u = deal.first(); u < units; u += gridDim.x) whole(matrix + tile_start(u, 0, k), k);
+      for (int u = deal.first(); u < units; u += gridDim.x) {
+        whole(matrix + tile_start(u / parts, u % parts * (k / parts / tile_side), k), k / parts);
+      }
     }
     deal.past(units);
   }
@@ -176,7 +181,7 @@ struct Weights {
   __device__ void run() {
     for (int layer = 0; layer < M::layers; layer++) {
       pairs(d.qkv.of<const unsigned char>(layer), Units<M>::qkv, M::hidden);
-      rows(d.out.of<const unsigned char>(layer), Units<M>::out, M::queries);
+      rows(d.out.of<const unsigned char>(layer), Units<M>::out, M::queries, M::out_parts);
       if (lane() == 0) grid.await(over(layer, routed));
       __syncwarp();
       space.lists.make(d.chosen, (layer == M::layers - 1 ? d.row_count : d.token_count) * M::top);
@@ -184,7 +189,7 @@ struct Weights {
       gate_up(layer);
       down(layer);
     }
-    rows((const unsigned char*)d.head, Units<M>::head, M::hidden);
+    rows((const unsigned char*)d.head, Units<M>::head, M::hidden, 1);
   }
 };
 
@@ -223,9 +228,20 @@ struct Bringer {
     }
   }
 
-  template <typename F>
-  __device__ void units(int count, int tokens, int k, F row) {
-    for (int u = deal.first(); u < count; u += gridDim.x) unit(tokens, k / (4 * tile_side), 4 * tile_row_bytes, row);
+  // panels brings units of all tokens, in parts of k features.
+  __device__ void panels(const void* from, int count, int tokens, int k, int parts) {
+    int places = places_of(tokens), stages = k / parts / (4 * tile_side);
+    for (int u = deal.first(); u < count; u += gridDim.x) {
+      const unsigned char* at = (const unsigned char*)from + (u % parts * stages * 4 + lane()) * panel_bytes;
+      ring.begin(places);
+      for (int i = 0; i < stages; i++) {
+        for (int p = 0; p < places; p++) barrier_wait(ring.empty(p), ring.empty_parity(p) ^ 1);
+        if (lane() == 0) barrier_expect(ring.full(), 4 * tokens * tile_row_bytes);
+        __syncwarp();
+        if (lane() < 4) bulk_load(ring.at() + lane() * places * place_rows * tile_row_bytes, at + 4 * i * panel_bytes, tokens * tile_row_bytes, ring.full());
+        ring.next(places);
+      }
+    }
     deal.past(count);
   }
 
@@ -251,17 +267,15 @@ struct Bringer {
 
   __device__ void run() {
     for (int layer = 0; layer < M::layers; layer++) {
-      bool last = layer == M::layers - 1;
       await(over(layer, entered));
-      units(Units<M>::qkv, d.token_count, M::hidden, [&](int n) { return (const E*)d.normed + n * M::hidden; });
+      panels(d.normed, Units<M>::qkv, d.token_count, M::hidden, 1);
       await(over(layer, attended));
-      units(Units<M>::out, last ? d.row_count : d.token_count, M::queries,
-            [&](int n) { return (const E*)d.attended + (last ? d.rows[n] : n) * M::queries; });
+      panels(d.attended, Units<M>::out, layer == M::layers - 1 ? d.row_count : d.token_count, M::queries, M::out_parts);
       await(over(layer, routed));
       experts(layer);
     }
     await(over(M::layers, entered));
-    units(Units<M>::head, d.row_count, M::hidden, [&](int n) { return (const E*)d.normed + n * M::hidden; });
+    panels(d.normed, Units<M>::head, d.row_count, M::hidden, 1);
   }
 };
 
@@ -311,7 +325,7 @@ struct Computer {
       with_width(d.token_count, [&](auto width) {
         constexpr int W = decltype(width)::value;
         Sums<W> s;
-        product<E, M::hidden, 1>(s, stream, at, d.token_count);
+        product<E, M::hidden, 1, Panels>(s, stream, at, d.token_count);
         each<W>(d.token_count, [&](int n, int k) {
           float a = s.at[k], b = s.at[k + 2];
           E* to;
@@ -335,22 +349,18 @@ struct Computer {
     }
   }
 
-  // out adds the residual.
-  __device__ void out(bool last) {
+  // out leaves the parts of sums to the router, which adds them.
+  __device__ void out() {
     Lane at(false);
     for (int u = deal.first(); u < Units<M>::out; u += gridDim.x) {
       with_width(tokens, [&](auto width) {
         constexpr int W = decltype(width)::value;
         Sums<W> s;
-        product<E, M::queries, M::out_segments>(s, stream, at, tokens);
+        product<E, M::queries / M::out_parts, M::out_segments / M::out_parts, Panels>(s, stream, at, tokens);
         each<W>(tokens, [&](int n, int k) {
-          const E* x = (const E*)d.x + (last ? d.rows[n] : n) * M::hidden;
-          E* middle = (E*)d.middle + n * M::hidden;
-#pragma unroll
-          for (int r = 0; r < 2; r++) {
-            int row = u * tile_side + row_warp() * 16 + lane() / 4 + 8 * r;
-            narrow(middle + row, widen(x[row]) + rounded<E>(s.at[k + 2 * r]));
-          }
+          float* to = d.joining + (long long)(u % M::out_parts * decode_tokens + n) * M::hidden + u / M::out_parts * tile_side + row_warp() * 16 + lane() / 4;
+          to[0] = s.at[k];
+          to[8] = s.at[k + 2];
         });
       });
     }
@@ -385,7 +395,7 @@ struct Computer {
       with_width(count, [&](auto width) {
         constexpr int W = decltype(width)::value;
         Sums<W> s;
-        product<E, M::ffn, M::down_segments>(s, stream, at, count);
+        product<E, M::ffn, M::down_segments, Gathered>(s, stream, at, count);
         each<W>(count, [&](int n, int k) {
           E* to = (E*)d.expert_out + lists.slot[start + n] * M::hidden;
 #pragma unroll
@@ -401,7 +411,7 @@ struct Computer {
       with_width(d.row_count, [&](auto width) {
         constexpr int W = decltype(width)::value;
         Sums<W> s;
-        product<E, M::hidden, 1>(s, stream, at, d.row_count);
+        product<E, M::hidden, 1, Panels>(s, stream, at, d.row_count);
         each<W>(d.row_count, [&](int n, int k) {
           float* to = d.logits + (long long)n * M::vocab + u * tile_side + row_warp() * 16 + lane() / 4;
           to[0] = s.at[k];
@@ -412,20 +422,22 @@ struct Computer {
   }
 
   __device__ void run() {
+    Entry<M> entry(d, 0);
     for (int layer = 0; layer < M::layers; layer++) {
-      bool last = layer == M::layers - 1;
-      tokens = last ? d.row_count : d.token_count;
-      enter<M>(d, layer, space.scratch);
+      tokens = layer == M::layers - 1 ? d.row_count : d.token_count;
+      entry.run(d, layer, space.scratch);
       finish(over(layer, entered));
       qkv(layer);
       deal.past(Units<M>::qkv);
+      Attention<M> attention(d, space.attention, layer);
       finish(over(layer, projected));
-      attend<M>(d, layer, space.attention);
+      attention.run();
       finish(over(layer, attended));
-      out(last);
+      out();
       deal.past(Units<M>::out);
+      Router<M> router(d, layer);
       finish(over(layer, joined));
-      route<M>(d, layer, tokens, space.scratch);
+      router.run(space.scratch, tokens);
       finish(over(layer, routed));
       barrier_wait(shared_address(&space.listed), layer & 1);
       gate_up();
@@ -433,9 +445,10 @@ struct Computer {
       finish(over(layer, gated));
       down();
       deal.past(space.lists.active * Units<M>::down);
+      entry = Entry<M>(d, layer + 1);
       finish(over(layer, summed));
     }
-    enter<M>(d, M::layers, space.scratch);
+    entry.run(d, M::layers, space.scratch);
     finish(over(M::layers, entered));
     head();
   }

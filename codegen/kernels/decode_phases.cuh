@@ -8,7 +8,6 @@
 
 #include "decode_ring.cuh"
 #include "rope.cuh"
-#include "topk.cuh"
 
 namespace moec {
 
@@ -19,6 +18,9 @@ struct Model {
   using E = ELEMENT;
   static constexpr int layers = LAYERS, hidden = HIDDEN, heads = HEADS, kv_heads = KV_HEADS, dim = DIM, ffn = FFN, experts = EXPERTS, top = TOP,
                        vocab = VOCAB, page = PAGE, chunk = CHUNK, out_segments = OUT_SEGMENTS, down_segments = DOWN_SEGMENTS;
+  // The output projection is little work: halves of its features make more
+  // blocks busy. They are the last addition of the tree.
+  static constexpr int out_parts = OUT_SEGMENTS > 1 ? 2 : 1;
   static constexpr int queries = HEADS * DIM, keys = KV_HEADS * DIM, share = HEADS / KV_HEADS;
   static_assert(DIM == 128, "a head is two tiles of rows");
   static_assert(HIDDEN % 2048 == 0, "a row is whole vectors of a block's threads");
@@ -38,7 +40,8 @@ struct Resident {
 };
 
 // Decoder is what a step takes: the step itself, residents, and memory for
-// what phases hand on.
+// what phases hand on. Rows that all tokens share a phase for are in panels:
+// normed before QKV and the head, and attended.
 struct Decoder {
   const int *tokens, *positions, *sequences, *rows, *pages;
   const float* freqs;
@@ -49,7 +52,8 @@ struct Decoder {
   float2* turns;    // cosine and sine [token][pair]
   int* places;      // of the tokens in the cache, as positions of pages
   void *x, *normed, *query, *attended, *middle, *gated, *expert_out;
-  float* parts;  // of attention
+  float* joining;  // parts of the output projection [part][64][hidden]
+  float* parts;    // of attention
   int* chosen;
   float* shares;
   double eps;
@@ -127,8 +131,14 @@ struct RowPart {
 
   static __device__ int place(int v) { return (v * compute_threads + threadIdx.x) * 8; }
 
+  // load brings a row's vectors.
+  static __device__ void load(const void* row, Eight (&to)[vectors]) {
+#pragma unroll
+    for (int v = 0; v < vectors; v++) to[v] = *(const Eight*)((const typename M::E*)row + place(v));
+  }
+
   // norm gives the row times its factor and the weights, rounded.
-  __device__ void norm(const typename M::E* weights, double eps, float* scratch, Eight (&out)[vectors]) const {
+  __device__ void norm(const Eight (&weights)[vectors], double eps, float* scratch, Eight (&out)[vectors]) const {
     using E = typename M::E;
     float squares = 0;
 #pragma unroll
@@ -140,7 +150,7 @@ struct RowPart {
 #pragma unroll
     for (int v = 0; v < vectors; v++) {
       float w[8], y[8];
-      widen_eight<E>(*(const Eight*)(weights + place(v)), w);
+      widen_eight<E>(weights[v], w);
 #pragma unroll
       for (int i = 0; i < 8; i++) y[i] = at[v][i] * factor * w[i];
       out[v] = narrow_eight<E>(y);
@@ -164,124 +174,165 @@ __device__ void begin_token(const Decoder& d, int token) {
   }
 }
 
-// enter makes the rows that a layer, or at the end the head, begins with: the
+// Entry makes the rows that a layer, or at the end the head, begins with: the
 // embedding, or what the layer before left plus the sum of its experts, and the
-// norm of that.
+// norm of that. It is made before its inputs are there, and has what is known.
 template <typename M>
-__device__ void enter(const Decoder& d, int layer, float* scratch) {
+struct Entry {
   using E = typename M::E;
   using Part = RowPart<M>;
-  int count = layer == M::layers ? d.row_count : d.token_count;
-  const E* weights = layer == M::layers ? (const E*)d.last_norm : d.norm.of<const E>(layer);
-  for (int t = blockIdx.x; t < count; t += gridDim.x) {
+  Eight weights[Part::vectors];
+
+  __device__ Entry(const Decoder& d, int layer) { Part::load(layer == M::layers ? d.last_norm : d.norm.of<const E>(layer), weights); }
+
+  __device__ static Eight joined(const Decoder& d, int t, int at) {
     long long row = (long long)t * M::hidden;
-    Part x;
-    if (layer == 0) begin_token<M>(d, t);
+    float sum[8], middle[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) sum[i] = 0;
+#pragma unroll
+    for (int j = 0; j < M::top; j++) {
+      float y[8], w = d.shares[t * M::top + j];
+      widen_eight<E>(*(const Eight*)((const E*)d.expert_out + row * M::top + j * M::hidden + at), y);
+#pragma unroll
+      for (int i = 0; i < 8; i++) sum[i] += w * y[i];
+    }
+    widen_eight<E>(*(const Eight*)((const E*)d.middle + row + at), middle);
+#pragma unroll
+    for (int i = 0; i < 8; i++) middle[i] += rounded<E>(sum[i]);
+    return narrow_eight<E>(middle);
+  }
+
+  __device__ void run(const Decoder& d, int layer, float* scratch) const {
+    int count = layer == M::layers ? d.row_count : d.token_count;
+    for (int t = blockIdx.x; t < count; t += gridDim.x) {
+      Part x;
+      if (layer == 0) begin_token<M>(d, t);
+#pragma unroll
+      for (int v = 0; v < Part::vectors; v++) {
+        int at = Part::place(v);
+        Eight row = layer == 0 ? *(const Eight*)((const E*)d.embedding + (long long)d.tokens[t] * M::hidden + at) : joined(d, t, at);
+        *(Eight*)((E*)d.x + (long long)t * M::hidden + at) = row;
+        widen_eight<E>(row, x.at[v]);
+      }
+      Eight y[Part::vectors];
+      x.norm(weights, d.eps, scratch, y);
+#pragma unroll
+      for (int v = 0; v < Part::vectors; v++) *(Eight*)((unsigned char*)d.normed + in_panels(t, Part::place(v))) = y[v];
+    }
+  }
+};
+
+// choose is the router of one token, by one warp, a lane an expert: scores to
+// the experts chosen and their shares.
+template <typename M>
+__device__ void choose(const Decoder& d, int t, float score) {
+  static_assert(M::experts <= warp_size, "a lane for each expert");
+  bool real = lane() < M::experts;
+  float x = real ? rounded<typename M::E>(score) : minus_infinity(), top = warp_max(x);
+  float p = real ? expf(x - top) : 0;
+  p = p / warp_sum(p);
+  float share[M::top], all = 0;
+#pragma unroll
+  for (int j = 0; j < M::top; j++) {
+    // The largest left, and of equal ones the first. NaN is below all.
+    float best = real && p == p ? p : -1;
+    int index = lane();
+#pragma unroll
+    for (int far = warp_size / 2; far > 0; far /= 2) {
+      float other = __shfl_xor_sync(all_lanes, best, far);
+      int at = __shfl_xor_sync(all_lanes, index, far);
+      if (other > best || (other == best && at < index)) {
+        best = other;
+        index = at;
+      }
+    }
+    share[j] = __shfl_sync(all_lanes, p, index);
+    all += share[j];
+    if (lane() == index) real = false;
+    if (lane() == 0) d.chosen[t * M::top + j] = index;
+  }
+#pragma unroll
+  for (int j = 0; j < M::top; j++) {
+    if (lane() == j) d.shares[t * M::top + j] = share[j] / all;
+  }
+}
+
+// Router adds the parts of the output projection and the residual, and does the
+// norm before the experts and the choice of them. It is made before its inputs
+// are there, and has what is known.
+template <typename M>
+struct Router {
+  using E = typename M::E;
+  using Part = RowPart<M>;
+  const Decoder& d;
+  Eight weights[Part::vectors], gates[M::experts][Part::vectors];
+  bool last;
+
+  __device__ Router(const Decoder& d, int layer) : d(d), last(layer == M::layers - 1) {
+    Part::load(d.norm2.of<const E>(layer), weights);
+#pragma unroll
+    for (int e = 0; e < M::experts; e++) Part::load(d.router.of<const E>(layer) + e * M::hidden, gates[e]);
+  }
+
+  // join makes the rows after attention.
+  __device__ void join(int t, Part& x) const {
+    const E* from = (const E*)d.x + (long long)(last ? d.rows[t] : t) * M::hidden;
 #pragma unroll
     for (int v = 0; v < Part::vectors; v++) {
       int at = Part::place(v);
-      Eight sum;
-      if (layer == 0) {
-        sum = *(const Eight*)((const E*)d.embedding + (long long)d.tokens[t] * M::hidden + at);
-      } else {
-        float terms[8], middle[8];
+      float sum[M::out_parts][8];
 #pragma unroll
-        for (int i = 0; i < 8; i++) terms[i] = 0;
-#pragma unroll
-        for (int j = 0; j < M::top; j++) {
-          float y[8], w = d.shares[t * M::top + j];
-          widen_eight<E>(*(const Eight*)((const E*)d.expert_out + row * M::top + j * M::hidden + at), y);
-#pragma unroll
-          for (int i = 0; i < 8; i++) terms[i] += w * y[i];
-        }
-        widen_eight<E>(*(const Eight*)((const E*)d.middle + row + at), middle);
-#pragma unroll
-        for (int i = 0; i < 8; i++) middle[i] += rounded<E>(terms[i]);
-        sum = narrow_eight<E>(middle);
+      for (int p = 0; p < M::out_parts; p++) {
+        const float4* part = (const float4*)(d.joining + (long long)(p * decode_tokens + t) * M::hidden + at);
+        *(float4*)&sum[p][0] = part[0];
+        *(float4*)&sum[p][4] = part[1];
       }
-      *(Eight*)((E*)d.x + row + at) = sum;
-      widen_eight<E>(sum, x.at[v]);
+      widen_eight<E>(*(const Eight*)(from + at), x.at[v]);
+#pragma unroll
+      for (int i = 0; i < 8; i++) x.at[v][i] += rounded<E>(M::out_parts == 2 ? sum[0][i] + sum[M::out_parts - 1][i] : sum[0][i]);
+      Eight row = narrow_eight<E>(x.at[v]);
+      *(Eight*)((E*)d.middle + (long long)t * M::hidden + at) = row;
+      widen_eight<E>(row, x.at[v]);
     }
-    Eight y[Part::vectors];
-    x.norm(weights, d.eps, scratch, y);
-#pragma unroll
-    for (int v = 0; v < Part::vectors; v++) *(Eight*)((E*)d.normed + row + Part::place(v)) = y[v];
   }
-}
 
-// choose is the router of one token, by one thread: scores to the experts
-// chosen and their shares.
-template <typename M>
-__device__ void choose(const Decoder& d, int t, const float* scores) {
-  float p[M::experts], top = minus_infinity(), sum = 0;
-#pragma unroll
-  for (int e = 0; e < M::experts; e++) {
-    p[e] = rounded<typename M::E>(scores[e]);
-    top = larger(top, p[e]);
-  }
-#pragma unroll
-  for (int e = 0; e < M::experts; e++) {
-    p[e] = expf(p[e] - top);
-    sum += p[e];
-  }
-  Best<M::top> best;
-#pragma unroll
-  for (int e = 0; e < M::experts; e++) best.offer(p[e] / sum, e);
-  float chosen = 0;
-#pragma unroll
-  for (int j = 0; j < M::top; j++) chosen += best.value[j];
-#pragma unroll
-  for (int j = 0; j < M::top; j++) {
-    d.chosen[t * M::top + j] = best.index[j];
-    d.shares[t * M::top + j] = best.value[j] / chosen;
-  }
-}
-
-// route is the norm before the experts and the router.
-template <typename M>
-__device__ void route(const Decoder& d, int layer, int count, float* scratch) {
-  using E = typename M::E;
-  using Part = RowPart<M>;
-  float* scores = scratch + compute_warps;  // [warp][expert], then the sums
-  int warp = threadIdx.x / warp_size;
-  for (int t = blockIdx.x; t < count; t += gridDim.x) {
-    long long row = (long long)t * M::hidden;
-    Part x;
-#pragma unroll
-    for (int v = 0; v < Part::vectors; v++) widen_eight<E>(*(const Eight*)((const E*)d.middle + row + Part::place(v)), x.at[v]);
-    Eight y[Part::vectors];
-    x.norm(d.norm2.of<const E>(layer), d.eps, scratch, y);
-#pragma unroll
-    for (int v = 0; v < Part::vectors; v++) {
-      *(Eight*)((E*)d.normed + row + Part::place(v)) = y[v];
-      widen_eight<E>(y[v], x.at[v]);
-    }
-#pragma unroll
-    for (int e = 0; e < M::experts; e++) {
-      const E* gate = d.router.of<const E>(layer) + e * M::hidden;
-      float s = 0;
+  __device__ void run(float* scratch, int count) const {
+    float* scores = scratch + compute_warps;  // [warp][expert]
+    for (int t = blockIdx.x; t < count; t += gridDim.x) {
+      Part x;
+      join(t, x);
+      Eight y[Part::vectors];
+      x.norm(weights, d.eps, scratch, y);
 #pragma unroll
       for (int v = 0; v < Part::vectors; v++) {
-        float w[8];
-        widen_eight<E>(*(const Eight*)(gate + Part::place(v)), w);
-#pragma unroll
-        for (int i = 0; i < 8; i++) s = fmaf(x.at[v][i], w[i], s);
+        *(Eight*)((E*)d.normed + (long long)t * M::hidden + Part::place(v)) = y[v];
+        widen_eight<E>(y[v], x.at[v]);
       }
-      s = warp_sum(s);
-      if (lane() == 0) scores[warp * M::experts + e] = s;
-    }
-    compute_sync();
-    float* sums = scores + compute_warps * M::experts;
-    if (threadIdx.x < M::experts) {
-      float s = scores[threadIdx.x];
 #pragma unroll
-      for (int w = 1; w < compute_warps; w++) s += scores[w * M::experts + threadIdx.x];
-      sums[threadIdx.x] = s;
+      for (int e = 0; e < M::experts; e++) {
+        float s = 0;
+#pragma unroll
+        for (int v = 0; v < Part::vectors; v++) {
+          float w[8];
+          widen_eight<E>(gates[e][v], w);
+#pragma unroll
+          for (int i = 0; i < 8; i++) s = fmaf(x.at[v][i], w[i], s);
+        }
+        s = warp_sum(s);
+        if (lane() == 0) scores[threadIdx.x / warp_size * M::experts + e] = s;
+      }
+      compute_sync();
+      if (threadIdx.x < warp_size) {
+        int e = min(lane(), M::experts - 1);
+        float s = scores[e];
+#pragma unroll
+        for (int w = 1; w < compute_warps; w++) s += scores[w * M::experts + e];
+        choose<M>(d, t, s);
+      }
     }
-    compute_sync();
-    if (threadIdx.x == 0) choose<M>(d, t, sums);
   }
-}
+};
 
 #endif
 

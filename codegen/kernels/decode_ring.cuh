@@ -24,11 +24,22 @@ constexpr int weight_stage_bytes = 4 * tile_bytes;
 constexpr int row_warps = 4;  // and as many more for the other half of the tokens
 constexpr int compute_warps = 2 * row_warps;
 
-// A row of a stage has 256 features and room that keeps rows apart in the
-// banks. A place of the ring has 16 rows; a stage takes 1, 2 or 4 places.
+// A row of a stage has 256 features. A place of the ring has 16 rows; a stage
+// takes 1, 2 or 4 places.
+//
+// Rows come in one of two ways. Rows of all tokens come from panels: 64
+// features of all tokens, then the next 64, swizzled like tiles, so that one
+// copy brings 64 features of all. Rows of an expert's tokens are gathered, a
+// copy each; they have room between them that keeps them apart in the banks.
 constexpr int place_rows = 16;
 constexpr int place_bytes = place_rows * (4 * tile_row_bytes + chunk_bytes);
 constexpr int row_places = 8;
+constexpr int panel_bytes = decode_tokens * tile_row_bytes;
+
+// in_panels returns the offset in bytes of eight features of a token.
+__device__ inline int in_panels(int token, int feature) {
+  return feature / tile_side * panel_bytes + in_tile(token, feature % tile_side / chunk_elements);
+}
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -166,26 +177,61 @@ struct Lane {
   __device__ unsigned chunk(int step) const { return weights + (((2 * step + upper) ^ key) * chunk_bytes); }
 };
 
-// multiply adds one tile of weights times a stage's tokens, 64 features.
+// Panels and Gathered say how the rows of a stage lie: how far apart they are,
+// where the next 64 features begin, and whether they are swizzled.
+template <int FEATURES>
+struct Panels {
+  static constexpr bool swizzled = true;
+  static __device__ int stride() { return tile_row_bytes; }
+  static __device__ int next(int places) { return places * place_rows * tile_row_bytes; }
+};
+template <int FEATURES>
+struct Gathered {
+  static constexpr bool swizzled = false;
+  static __device__ int stride() { return 2 * FEATURES + chunk_bytes; }
+  static __device__ int next(int) { return tile_row_bytes; }
+};
+
+// Fragment has what a warp multiplies over 64 features: 16 rows of weights and
+// its tokens.
+template <int WIDTH>
+struct Fragment {
+  unsigned a[4][4], b[WIDTH > 1 ? 2 * WIDTH : 2][4];
+
+  template <typename ROWS>
+  __device__ __forceinline__ void load_tokens(unsigned rows, const Lane& lane) {
+    unsigned key = ROWS::swizzled ? lane.key : 0;
+#pragma unroll
+    for (int step = 0; step < 4; step++) {
+      if constexpr (WIDTH == 1) {
+        // Two steps of eight tokens at once.
+        if (step % 2 == 0) ldmatrix(b[step / 2], rows + lane.key * ROWS::stride() + ((2 * step + 2 * lane.upper + lane.token_upper) ^ key) * chunk_bytes);
+      } else {
+#pragma unroll
+        for (int j = 0; j < WIDTH / 2; j++) {
+          ldmatrix(b[step * (WIDTH / 2) + j], rows + (j * 16 + lane.token) * ROWS::stride() + ((2 * step + lane.token_upper) ^ key) * chunk_bytes);
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ void load_weights(unsigned tile, const Lane& lane) {
+#pragma unroll
+    for (int step = 0; step < 4; step++) ldmatrix(a[step], tile + lane.chunk(step));
+  }
+};
+
+// multiply adds weights of one fragment times tokens of another.
 template <typename E, int WIDTH>
-__device__ __forceinline__ void multiply(Sums<WIDTH>& s, unsigned tile, unsigned rows, int stride, const Lane& lane) {
-  unsigned b[4];
+__device__ __forceinline__ void multiply(Sums<WIDTH>& s, const Fragment<WIDTH>& weights, const Fragment<WIDTH>& tokens) {
 #pragma unroll
   for (int step = 0; step < 4; step++) {
-    unsigned a[4];
-    ldmatrix(a, tile + lane.chunk(step));
     if constexpr (WIDTH == 1) {
-      // Two steps of eight tokens at once.
-      if (step % 2 == 0) {
-        ldmatrix(b, rows + (lane.token % 8) * stride + (2 * step + 2 * lane.upper + lane.token_upper) * chunk_bytes);
-      }
-      mma16(E(), s.at, a, b[step % 2 * 2], b[step % 2 * 2 + 1]);
+      mma16(E(), s.at, weights.a[step], tokens.b[step / 2][step % 2 * 2], tokens.b[step / 2][step % 2 * 2 + 1]);
     } else {
 #pragma unroll
-      for (int j = 0; j < WIDTH; j += 2) {
-        ldmatrix(b, rows + (j * 8 + lane.token) * stride + (2 * step + lane.token_upper) * chunk_bytes);
-        mma16(E(), s.at + 4 * j, a, b[0], b[1]);
-        mma16(E(), s.at + 4 * j + 4, a, b[2], b[3]);
+      for (int j = 0; j < WIDTH; j++) {
+        const unsigned(&b)[4] = tokens.b[step * (WIDTH / 2) + j / 2];
+        mma16(E(), s.at + 4 * j, weights.a[step], b[j % 2 * 2], b[j % 2 * 2 + 1]);
       }
     }
   }
@@ -223,14 +269,13 @@ struct Stream {
 
 // product multiplies 64 rows of weights with K features, cut into SEGMENTS,
 // with the tokens of a unit.
-template <typename E, int K, int SEGMENTS, int WIDTH>
+template <typename E, int K, int SEGMENTS, template <int> class ROWS, int WIDTH>
 __device__ __forceinline__ void product(Sums<WIDTH>& s, Stream& stream, const Lane& lane, int tokens) {
   constexpr int stage_features = 4 * tile_side;
-  static_assert(K % (SEGMENTS * stage_features) == 0, "segments of whole stages");
+  using Rows = ROWS<stage_features>;
   using Tree = FullTree<SEGMENTS>;
-  constexpr int stride = 4 * tile_row_bytes + chunk_bytes;
-  int skipped = token_half() * 8 * WIDTH * stride;
-  int places = places_of(tokens);
+  static_assert(K % (SEGMENTS * stage_features) == 0, "segments of whole stages");
+  int places = places_of(tokens), first = token_half() * 8 * WIDTH * Rows::stride();
   s.clear();
   if (idle(tokens)) return stream.skip(K / stage_features, places);
   stream.rows.begin(places);
@@ -239,9 +284,17 @@ __device__ __forceinline__ void product(Sums<WIDTH>& s, Stream& stream, const La
 #pragma unroll 1
     for (int i = 0; i < K / SEGMENTS / stage_features; i++) {
       stream.await();
+      unsigned tile = stream.weights.at(), rows = stream.rows.at() + first;
+      Fragment<WIDTH> f[2];  // one is loaded while the other is multiplied
+      f[0].load_weights(tile, lane);
+      f[0].template load_tokens<Rows>(rows, lane);
 #pragma unroll
       for (int t = 0; t < 4; t++) {
-        multiply<E>(leaf, stream.weights.at() + t * tile_bytes, stream.rows.at() + skipped + t * tile_row_bytes, stride, lane);
+        if (t < 3) {
+          f[(t + 1) % 2].load_weights(tile + (t + 1) * tile_bytes, lane);
+          f[(t + 1) % 2].template load_tokens<Rows>(rows + (t + 1) * Rows::next(places), lane);
+        }
+        multiply<E>(leaf, f[t % 2], f[t % 2]);
       }
       stream.release(places);
     }
@@ -249,14 +302,13 @@ __device__ __forceinline__ void product(Sums<WIDTH>& s, Stream& stream, const La
 }
 
 // product_pair is two products of 64 rows each, tile by tile, with the same
-// tokens.
+// gathered tokens.
 template <typename E, int K, int WIDTH>
 __device__ __forceinline__ void product_pair(Sums<WIDTH>& first, Sums<WIDTH>& second, Stream& stream, const Lane& lane, int tokens) {
   constexpr int stage_features = 2 * tile_side;
+  using Rows = Gathered<stage_features>;
   static_assert(K % stage_features == 0, "whole stages");
-  constexpr int stride = 2 * tile_row_bytes + chunk_bytes;
-  int skipped = token_half() * 8 * WIDTH * stride;
-  int places = places_of(tokens);
+  int places = places_of(tokens), skipped = token_half() * 8 * WIDTH * Rows::stride();
   first.clear();
   second.clear();
   if (idle(tokens)) return stream.skip(K / stage_features, places);
@@ -264,10 +316,20 @@ __device__ __forceinline__ void product_pair(Sums<WIDTH>& first, Sums<WIDTH>& se
 #pragma unroll 1
   for (int i = 0; i < K / stage_features; i++) {
     stream.await();
+    unsigned tile = stream.weights.at(), rows = stream.rows.at() + skipped;
+    Fragment<WIDTH> f[2], g[2];
+    auto load = [&](int t) {
+      f[t].load_weights(tile + t * tile_bytes, lane);
+      f[t].template load_tokens<Rows>(rows + t * Rows::next(places), lane);
+      g[t].load_weights(tile + (2 + t) * tile_bytes, lane);
+    };
+    load(0);
 #pragma unroll
     for (int t = 0; t < 2; t++) {
-      multiply<E>(first, stream.weights.at() + t * tile_bytes, stream.rows.at() + skipped + t * tile_row_bytes, stride, lane);
-      multiply<E>(second, stream.weights.at() + (2 + t) * tile_bytes, stream.rows.at() + skipped + t * tile_row_bytes, stride, lane);
+      if (t == 0 && WIDTH < 4) load(1);
+      multiply<E>(first, f[t], f[t]);
+      multiply<E>(second, g[t], f[t]);
+      if (t == 0 && WIDTH == 4) load(1);  // else registers do not suffice
     }
     stream.release(places);
   }
