@@ -23,7 +23,9 @@ const Backend = "cuda"
 // sm_90a: the kernel of every step.
 func Choose(p *plan.Plan, arch string) (plan.Kernels, error) {
 	k := plan.Kernels{Backend: Backend, Arch: arch, Choices: []plan.Choice{}}
+	wholes(p, &k)
 	err := sites(p, func(s *site) error {
+		s.layout = layoutOf(k.Layouts, s)
 		u, err := s.use()
 		if err != nil {
 			return err
@@ -33,6 +35,19 @@ func Choose(p *plan.Plan, arch string) (plan.Kernels, error) {
 		return nil
 	})
 	return k, err
+}
+
+// layoutOf says how the second operand of a step lies, if it is a weight.
+func layoutOf(list []plan.Layout, s *site) string {
+	if len(s.Args) < 2 || s.Args[1].Kind != plan.WeightRef {
+		return "rows"
+	}
+	for _, l := range list {
+		if l.Weight == s.Args[1].Name && l.Device == s.at.Device {
+			return l.Layout
+		}
+	}
+	return "rows"
 }
 
 // use returns the kernel for a step.

@@ -95,7 +95,7 @@ func TestChoose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"0 1 silu bf16", "0 2 mul f32 bf16 2", "0 3 round f32 bf16", "2 0 matmul bf16 bf16 3 6 3 1"}
+	want := []string{"0 1 silu bf16", "0 2 mul f32 bf16 2", "0 3 round f32 bf16", "2 0 matmul bf16 bf16 rows 3 6 3 1"}
 	var got []string
 	for _, c := range k.Choices {
 		got = append(got, strings.TrimSpace(strings.Join([]string{text(c.Step), text(c.Body), c.Kernel, strings.Join(c.Params, " ")}, " ")))
@@ -144,7 +144,7 @@ func TestLaunch(t *testing.T) {
 	}
 	l := code.Launches[At{"main", "layer", 0, 2, 0}]
 	tokens := func(n int) tensor.Bounds { return func(tensor.Sym) int { return n } }
-	if l == nil || l.Symbol != "matmul_bf16_bf16_3_6_3_1" || code.Units[l.Unit].File != "matmul.cuh" || l.Threads != 256 {
+	if l == nil || l.Symbol != "matmul_bf16_bf16_rows_3_6_3_1" || code.Units[l.Unit].File != "matmul.cuh" || l.Threads != 256 {
 		t.Fatalf("launch %+v", l)
 	}
 	// 8 warps a block, 3 products a token.
@@ -172,7 +172,7 @@ func TestGenerateRefuses(t *testing.T) {
 		want   string
 	}{
 		{"other kernel", func(k *plan.Kernels) { k.Choices[0].Kernel = "gelu" }, "names kernel gelu<bf16>, this moec runs silu<bf16>"},
-		{"other arguments", func(k *plan.Kernels) { k.Choices[3].Params[3] = "7" }, "step 2 (matmul): the plan names kernel matmul<bf16 bf16 3 7 3 1>"},
+		{"other arguments", func(k *plan.Kernels) { k.Choices[3].Params[3] = "7" }, "step 2 (matmul): the plan names kernel matmul<bf16 bf16 rows 7 6 3 1>"},
 		{"missing", func(k *plan.Kernels) { k.Choices = k.Choices[1:] }, "operation 0 of its body (silu): the plan names kernel none"},
 		{"too many", func(k *plan.Kernels) {
 			k.Choices = append(k.Choices, plan.Choice{Program: "main", Block: "layer", Step: 1, Kernel: "copy"})

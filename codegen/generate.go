@@ -17,6 +17,8 @@ type Code struct {
 	Arch     string
 	Units    []Unit
 	Launches map[At]*Launch
+	Wholes   map[string]*Whole // by program
+	Loading  int               // index of the unit that puts weights in their places
 }
 
 // Unit is one source and the instantiations in it.
@@ -32,9 +34,18 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	for _, c := range k.Choices {
 		chosen[At{c.Program, c.Block, c.Device, c.Step, c.Body}] = c
 	}
-	g := &generator{code: &Code{Arch: k.Arch, Launches: make(map[At]*Launch, len(chosen))}, made: make(map[string]map[string]string)}
+	g := &generator{code: &Code{Arch: k.Arch, Launches: make(map[At]*Launch, len(chosen)), Wholes: make(map[string]*Whole)}, made: make(map[string]map[string]string)}
 	uses := make(map[At]*use)
+	g.loading(p)
+	for _, w := range k.Wholes {
+		whole, err := g.whole(p, w)
+		if err != nil {
+			return nil, err
+		}
+		g.code.Wholes[w.Program] = whole
+	}
 	err := sites(p, func(s *site) error {
+		s.layout = layoutOf(k.Layouts, s)
 		u, err := s.use()
 		if err != nil {
 			return err
@@ -56,6 +67,10 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	g.units()
 	for at, u := range uses {
 		g.code.Launches[at] = g.launch(u)
+	}
+	g.code.Loading = g.unit("load.cuh")
+	for _, w := range g.code.Wholes {
+		w.Unit = g.unit("decode.cuh")
 	}
 	return g.code, nil
 }
@@ -101,9 +116,33 @@ func (g *generator) units() {
 	slices.SortFunc(g.code.Units, func(a, b Unit) int { return strings.Compare(a.File, b.File) })
 }
 
+// loading adds what puts weights of the plan's types in their places.
+func (g *generator) loading(p *plan.Plan) {
+	g.add(useOf("read_all"))
+	for _, w := range p.Weights {
+		g.add(useOf("make_up", w.DType, "rows"))
+		if w.DType.Bytes() == 2 {
+			g.add(useOf("make_up", w.DType, plan.Tiles))
+			g.add(useOf("lay_tiles", w.DType))
+		}
+	}
+}
+
+// SymbolOf names an instantiation of a kernel in an image, for those that no
+// step names.
+func SymbolOf(kernel string, params ...any) string {
+	u := useOf(kernel, params...)
+	return u.kernel.Symbol(u.params)
+}
+
+// unit returns the index of the source that a file's instantiations are in.
+func (g *generator) unit(file string) int {
+	return slices.IndexFunc(g.code.Units, func(u Unit) bool { return u.File == file })
+}
+
 func (g *generator) launch(u *use) *Launch {
 	return &Launch{
-		Unit:     slices.IndexFunc(g.code.Units, func(unit Unit) bool { return unit.File == u.kernel.File }),
+		Unit:     g.unit(u.kernel.File),
 		Symbol:   u.kernel.Symbol(u.params),
 		Threads:  u.kernel.Block,
 		PerBlock: u.kernel.PerBlock(),

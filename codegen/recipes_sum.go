@@ -31,7 +31,7 @@ func matmul(s *site) (*use, error) {
 	k, n := x.Shape.Last().N, w.Shape[0].N
 	rows := rowsOf(x.Shape)
 	segments, nodes, arg := cut(s, k)
-	return useOf("matmul", x.DType, w.DType, n, k, segments, nodes).over(rows.times(n), result(), operand(0), operand(1), count(rows), arg)
+	return useOf("matmul", x.DType, w.DType, s.layout, n, k, segments, nodes).over(rows.times(n), result(), operand(0), operand(1), count(rows), arg)
 }
 
 // held describes which experts are here, out of total: see Held in
@@ -72,7 +72,7 @@ func expertMatmul(s *site) (*use, error) {
 	if err != nil {
 		return nil, err
 	}
-	return useOf("expert_matmul", x.DType, w.DType, slots, n, k, total, here, segments, nodes).over(rows.times(n),
+	return useOf("expert_matmul", x.DType, w.DType, s.layout, slots, n, k, total, here, segments, nodes).over(rows.times(n),
 		result(), operand(0), operand(1), operand(2), count(rows), heldArg, cutArg)
 }
 

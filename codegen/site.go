@@ -30,6 +30,7 @@ type site struct {
 	args   []tensor.Type
 	out    tensor.Type
 	cache  *plan.Cache // the cache operand, if there is one
+	layout string      // of the second operand, if it is a weight: "rows" or "tiles"
 	limits plan.Limits
 }
 
@@ -48,20 +49,27 @@ func (s *site) group(i int) int { return max(0, s.args[i].Shape[0].Sym.Group()) 
 // the bodies of fused steps in their stead.
 func sites(p *plan.Plan, visit func(*site) error) error {
 	for i := range p.Programs {
-		prog := &p.Programs[i]
-		seen := make(map[string]bool)
-		for _, run := range prog.Runs {
-			if seen[run.Block] {
-				continue
-			}
-			seen[run.Block] = true
-			r := &resolver{plan: p, prog: prog, layer: -1}
-			if run.Layers != plan.NoLayers {
-				r.layer = run.Layers.First
-			}
-			if err := r.block(run.Block, visit); err != nil {
-				return err
-			}
+		if err := sitesOf(p, &p.Programs[i], visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sitesOf is sites of one program.
+func sitesOf(p *plan.Plan, prog *plan.Program, visit func(*site) error) error {
+	seen := make(map[string]bool)
+	for _, run := range prog.Runs {
+		if seen[run.Block] {
+			continue
+		}
+		seen[run.Block] = true
+		r := &resolver{plan: p, prog: prog, layer: -1}
+		if run.Layers != plan.NoLayers {
+			r.layer = run.Layers.First
+		}
+		if err := r.block(run.Block, visit); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -107,7 +115,7 @@ func (r *resolver) step(s *plan.Step, at At, visit func(*site) error) error {
 	if len(s.Body) > 0 || s.Op == "send" {
 		return nil
 	}
-	site := &site{Step: s, at: at, limits: r.plan.Limits}
+	site := &site{Step: s, at: at, layout: "rows", limits: r.plan.Limits}
 	for _, a := range s.Args {
 		t, err := r.typeOf(site, a)
 		if err != nil {

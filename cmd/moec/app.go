@@ -64,6 +64,7 @@ var commands = []command{
 	{"compile", compileCommand},
 	{"plan", planCommand},
 	{"run", runCommand},
+	{"bench", benchCommand},
 	{"logits", logitsCommand},
 	{"checkpoint", checkpointCommand},
 	{"check", checkCommand},

@@ -185,7 +185,10 @@ struct Weights {
       if (lane() == 0) grid.await(over(layer, routed));
       __syncwarp();
       space.lists.make(d.chosen, (layer == M::layers - 1 ? d.row_count : d.token_count) * M::top);
-      if (lane() == 0) barrier_arrive(shared_address(&space.listed));
+      if (lane() == 0) {
+        barrier_arrive(shared_address(&space.listed));
+        if (blockIdx.x == 0) d.state[experts_counted<M>] += space.lists.active;
+      }
       gate_up(layer);
       down(layer);
     }

@@ -48,7 +48,7 @@ struct Decoder {
   Resident norm, qkv, out, norm2, router, gate_up, down, cache;
   const void *embedding, *last_norm, *head;
   float* logits;
-  unsigned* state;  // zeros between steps: barriers, and parts of attention that are done
+  unsigned* state;  // counts: blocks past phases, blocks at the end, parts of attention that are done, experts
   float2* turns;    // cosine and sine [token][pair]
   int* places;      // of the tokens in the cache, as positions of pages
   void *x, *normed, *query, *attended, *middle, *gated, *expert_out;
@@ -62,6 +62,11 @@ struct Decoder {
 };
 
 constexpr int compute_threads = compute_warps * warp_size;
+
+// experts_counted is the place of the only count that steps do not set back:
+// of experts that worked, over all layers.
+template <typename M>
+constexpr int experts_counted = 2 + decode_tokens * M::kv_heads;
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 

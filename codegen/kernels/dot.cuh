@@ -3,6 +3,7 @@
 #pragma once
 
 #include "element.cuh"
+#include "tiles.cuh"
 
 namespace moec {
 
@@ -56,25 +57,26 @@ struct Tree {
   }
 };
 
-// segment_sum is the sum of x[k] * w[k] over one segment, by a warp: a lane
-// takes every 32nd feature counted from the segment's first.
-template <typename X, typename W>
-__device__ float segment_sum(const X* x, const W* w, int lo, int hi) {
+// segment_sum is the sum of x[k] times entry k of row n of w, which has K
+// features, over one segment, by a warp: a lane takes every 32nd feature
+// counted from the segment's first.
+template <typename L, int K, typename X, typename W>
+__device__ float segment_sum(const X* x, const W* w, long long n, int lo, int hi) {
   float s = 0;
-  for (int k = lo + lane(); k < hi; k += warp_size) s = fmaf(widen(x[k]), widen(w[k]), s);
+  for (int k = lo + lane(); k < hi; k += warp_size) s = fmaf(widen(x[k]), widen(L::at(w, n, k, K)), s);
   return warp_sum(s);
 }
 
-// dot computes all nodes of one row of x with one row of w, by a warp, and
-// puts them stride elements apart.
-template <typename X, typename W, int SEGMENTS, int NODES>
-__device__ void dot(float* out, long long stride, const X* x, const W* w, const Segments<SEGMENTS, NODES>& cut) {
-  for (int n = 0; n < NODES; n++) {
+// dot computes all nodes of one row of x with row n of w, by a warp, and puts
+// them stride elements apart.
+template <typename L, int K, typename X, typename W, int SEGMENTS, int NODES>
+__device__ void dot(float* out, long long stride, const X* x, const W* w, long long n, const Segments<SEGMENTS, NODES>& cut) {
+  for (int node = 0; node < NODES; node++) {
     Tree<SEGMENTS> tree;
-    for (int s = cut.nodes[n]; s < cut.nodes[n + 1]; s++) {
-      tree.add(segment_sum(x, w, cut.bounds[s], cut.bounds[s + 1]));
+    for (int s = cut.nodes[node]; s < cut.nodes[node + 1]; s++) {
+      tree.add(segment_sum<L, K>(x, w, n, cut.bounds[s], cut.bounds[s + 1]));
     }
-    if (lane() == 0) out[n * stride] = tree.sum();
+    if (lane() == 0) out[node * stride] = tree.sum();
   }
 }
 

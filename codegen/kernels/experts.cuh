@@ -26,7 +26,7 @@ struct Held {
 // expert_matmul multiplies the row of each slot by the transpose of its
 // expert's w [N, K]: one warp an element. Slots whose expert is not here are
 // left as they are.
-template <typename X, typename W, int SLOTS, int N, int K, int TOTAL, int HELD, int SEGMENTS, int NODES>
+template <typename X, typename W, typename L, int SLOTS, int N, int K, int TOTAL, int HELD, int SEGMENTS, int NODES>
 __device__ void expert_matmul(float* out, const X* x, const W* w, const int* ids, long long rows,
                               const Held<TOTAL, HELD>& held, const Segments<SEGMENTS, NODES>& cut) {
   long long item = warp_number();
@@ -34,7 +34,7 @@ __device__ void expert_matmul(float* out, const X* x, const W* w, const int* ids
   long long row = item % rows, n = item / rows;
   int expert = held.place(ids[row], row / SLOTS);
   if (expert < 0) return;
-  dot(out + row * N + n, rows * N, x + row * K, w + ((long long)expert * N + n) * K, cut);
+  dot<L, K>(out + row * N + n, rows * N, x + row * K, w + (long long)expert * N * K, n, cut);
 }
 
 // expert_rows takes the row of w of each slot's expert, if that is here.

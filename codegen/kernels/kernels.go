@@ -28,6 +28,7 @@ const (
 	Word                // an element of which only the size counts: "b16", "b32"
 	Number              // an integer: "4096"
 	Numbers             // a list of integers: "2,1"
+	Layout              // how a weight lies: "rows", "tiles"
 )
 
 // Param is one template parameter. Its argument takes the place of {Name}.
@@ -47,6 +48,7 @@ const (
 	Thread Unit = iota
 	Warp
 	Block
+	Whole // all blocks together, one on each multiprocessor: the whole work
 )
 
 // warpSize is the same on every architecture so far.
@@ -61,7 +63,9 @@ type Kernel struct {
 	Params []Param
 	Args   []Arg
 	Unit   Unit
-	Block  int // threads
+	Block  int    // threads
+	Shared int    // bytes of dynamic shared memory of a block
+	Arch   string // the only architecture that it is for; "" for any
 }
 
 // PerBlock returns how many items one block computes.
@@ -110,10 +114,10 @@ func Text(file string) string {
 	return string(data)
 }
 
-// words gives the C++ name of every element type and word.
+// words gives the C++ name of every element type, word and layout.
 var words = map[string]string{
 	tensor.F32.String(): "float", tensor.BF16.String(): "moec::bf16", tensor.F16.String(): "moec::f16",
-	tensor.I32.String(): "int", "b16": "moec::b16", "b32": "moec::b32",
+	tensor.I32.String(): "int", "b16": "moec::b16", "b32": "moec::b32", "rows": "moec::Rows", "tiles": "moec::Tiles",
 }
 
 // WordOf names the word that has the size of an element type.
@@ -145,6 +149,8 @@ func (k Kind) holds(value string) bool {
 		return value == "b16" || value == "b32"
 	case Number:
 		return number(value)
+	case Layout:
+		return value == "rows" || value == "tiles"
 	}
 	return value == "" || !slices.ContainsFunc(strings.Split(value, ","), func(s string) bool { return !number(s) })
 }

@@ -5,6 +5,7 @@ var (
 	typeX = Param{"X", Type}
 	typeW = Param{"W", Type}
 	wordE = Param{"E", Word}
+	howL  = Param{"L", Layout}
 )
 
 func numbers(names ...string) []Param {
@@ -43,6 +44,13 @@ const threads = 256
 
 // attentionBlock is smaller because a block computes one head of one token.
 const attentionBlock = 128
+
+// decodeThreads and decodeShared are what decode.cuh says; the kernel does not
+// compile for less.
+const (
+	decodeThreads = 384
+	decodeShared  = 227 << 10
+)
 
 func unary(op, functor string) Kernel {
 	return Kernel{Name: op, Ops: []string{op}, File: "elementwise.cuh", Call: "unary<moec::" + functor + ", {X}>", Params: params(typeX),
@@ -91,8 +99,8 @@ var table = []Kernel{
 	{Name: "gather", Ops: []string{"gather"}, File: "move.cuh", Call: "gather<{E}>", Params: params(wordE),
 		Args: args("out", "{E}*", "x", "const {E}*", "ids", "const int*", "count", "long long", "width", "int", "picks", "int"), Unit: Thread, Block: threads},
 
-	{Name: "matmul", Ops: []string{"matmul", "matmul_nodes"}, File: "matmul.cuh", Call: "matmul<{X}, {W}, {N}, {K}, {SEGMENTS}, {NODES}>",
-		Params: params(typeX, typeW, numbers("N", "K", "SEGMENTS", "NODES")),
+	{Name: "matmul", Ops: []string{"matmul", "matmul_nodes"}, File: "matmul.cuh", Call: "matmul<{X}, {W}, {L}, {N}, {K}, {SEGMENTS}, {NODES}>",
+		Params: params(typeX, typeW, howL, numbers("N", "K", "SEGMENTS", "NODES")),
 		Args:   args("out", "float*", "x", "const {X}*", "w", "const {W}*", "rows", "long long", "cut", segments), Unit: Warp, Block: threads},
 
 	{Name: "rope", Ops: []string{"rope"}, File: "rope.cuh", Call: "rope<{X}, {F}, {HEADS}, {DIM}, {FREQS}, {INTERLEAVED}>",
@@ -111,8 +119,8 @@ var table = []Kernel{
 		Params: params(typeX, numbers("N", "K", "GROUPS", "TOP", "TWO")),
 		Args:   args("out", "int*", "x", "const {X}*", "rows", "long long"), Unit: Thread, Block: threads},
 	{Name: "expert_matmul", Ops: []string{"expert_matmul", "expert_matmul_nodes"}, File: "experts.cuh",
-		Call:   "expert_matmul<{X}, {W}, {SLOTS}, {N}, {K}, {TOTAL}, {HELD}, {SEGMENTS}, {NODES}>",
-		Params: params(typeX, typeW, numbers("SLOTS", "N", "K", "TOTAL", "HELD", "SEGMENTS", "NODES")),
+		Call:   "expert_matmul<{X}, {W}, {L}, {SLOTS}, {N}, {K}, {TOTAL}, {HELD}, {SEGMENTS}, {NODES}>",
+		Params: params(typeX, typeW, howL, numbers("SLOTS", "N", "K", "TOTAL", "HELD", "SEGMENTS", "NODES")),
 		Args:   args("out", "float*", "x", "const {X}*", "w", "const {W}*", "ids", "const int*", "rows", "long long", "held", held, "cut", segments), Unit: Warp, Block: threads},
 	{Name: "expert_rows", Ops: []string{"expert_rows"}, File: "experts.cuh", Call: "expert_rows<{E}, {SLOTS}, {N}, {TOTAL}, {HELD}>",
 		Params: params(wordE, numbers("SLOTS", "N", "TOTAL", "HELD")),
@@ -124,4 +132,16 @@ var table = []Kernel{
 	{Name: "all_reduce", Ops: []string{"all_reduce"}, File: "reduce.cuh", Call: "all_reduce<{X}, {TERMS}, {ROOT}, moec::List<{NODES}>, moec::List<{ADDS}>>",
 		Params: params(typeX, numbers("PARTS", "TERMS", "ROOT"), Param{"NODES", Numbers}, Param{"ADDS", Numbers}),
 		Args:   args("out", "float*", "parts", "moec::Pointers<{PARTS}>", "count", "long long"), Unit: Thread, Block: threads},
+
+	{Name: "make_up", File: "load.cuh", Call: "make_up<{X}, {L}>", Params: params(typeX, howL),
+		Args: args("out", "{X}*", "piece", "moec::Piece"), Unit: Thread, Block: threads},
+	{Name: "lay_tiles", File: "load.cuh", Call: "lay_tiles<{X}>", Params: params(typeX),
+		Args: args("out", "{X}*", "rows", "const {X}*", "chunks", "long long", "k", "int"), Unit: Thread, Block: threads},
+	{Name: "read_all", File: "load.cuh", Call: "read_all",
+		Args: args("out", "unsigned*", "from", "const uint4*", "count", "long long"), Unit: Thread, Block: threads},
+
+	{Name: "decode", File: "decode.cuh",
+		Call:   "decode<moec::Model<{X}, {LAYERS}, {HIDDEN}, {HEADS}, {KV_HEADS}, {DIM}, {FFN}, {EXPERTS}, {TOP}, {VOCAB}, {PAGE}, {CHUNK}, {OUT_SEGMENTS}, {DOWN_SEGMENTS}>>",
+		Params: params(typeX, numbers("LAYERS", "HIDDEN", "HEADS", "KV_HEADS", "DIM", "FFN", "EXPERTS", "TOP", "VOCAB", "PAGE", "CHUNK", "OUT_SEGMENTS", "DOWN_SEGMENTS")),
+		Args:   args("d", "moec::Decoder"), Unit: Whole, Block: decodeThreads, Shared: decodeShared, Arch: "sm_90a"},
 }

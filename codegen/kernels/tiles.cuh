@@ -30,16 +30,16 @@ __device__ inline long long tile_start(int row_tile, int k_tile, int k) {
 }
 
 // Rows and Tiles are the layouts of a matrix [N, K] of which element (n, k)
-// is wanted.
+// is wanted, K being the number of features.
 struct Rows {
   template <typename W>
-  static __device__ W at(const W* w, long long n, int k, int features) {
+  static __device__ W& at(W* w, long long n, int k, int features) {
     return w[n * features + k];
   }
 };
 struct Tiles {
   template <typename W>
-  static __device__ W at(const W* w, long long n, int k, int features) {
+  static __device__ W& at(W* w, long long n, int k, int features) {
     static_assert(sizeof(W) == 2, "tiles are of two-byte elements");
     long long start = tile_start(n / tile_side, k / tile_side, features) / 2;
     return w[start + in_tile(n % tile_side, k % tile_side / chunk_elements) / 2 + k % chunk_elements];

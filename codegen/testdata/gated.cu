@@ -26,15 +26,45 @@ extern "C" __global__ void __launch_bounds__(256, 1) silu_bf16(
   moec::unary<moec::Silu, moec::bf16>(out, x, count);
 }
 
-// matmul.cuh: matmul_bf16_bf16_3_6_3_1
+// load.cuh: lay_tiles_bf16 make_up_bf16_rows make_up_bf16_tiles read_all
+#include "load.cuh"
+
+extern "C" __global__ void __launch_bounds__(256, 1) lay_tiles_bf16(
+    moec::bf16* out,
+    const moec::bf16* rows,
+    long long chunks,
+    int k) {
+  moec::lay_tiles<moec::bf16>(out, rows, chunks, k);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1) make_up_bf16_rows(
+    moec::bf16* out,
+    const __grid_constant__ moec::Piece piece) {
+  moec::make_up<moec::bf16, moec::Rows>(out, piece);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1) make_up_bf16_tiles(
+    moec::bf16* out,
+    const __grid_constant__ moec::Piece piece) {
+  moec::make_up<moec::bf16, moec::Tiles>(out, piece);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1) read_all(
+    unsigned* out,
+    const uint4* from,
+    long long count) {
+  moec::read_all(out, from, count);
+}
+
+// matmul.cuh: matmul_bf16_bf16_rows_3_6_3_1
 #include "matmul.cuh"
 
-extern "C" __global__ void __launch_bounds__(256, 1) matmul_bf16_bf16_3_6_3_1(
+extern "C" __global__ void __launch_bounds__(256, 1) matmul_bf16_bf16_rows_3_6_3_1(
     float* out,
     const moec::bf16* x,
     const moec::bf16* w,
     long long rows,
     const __grid_constant__ moec::Segments<3, 1> cut) {
-  moec::matmul<moec::bf16, moec::bf16, 3, 6, 3, 1>(out, x, w, rows, cut);
+  moec::matmul<moec::bf16, moec::bf16, moec::Rows, 3, 6, 3, 1>(out, x, w, rows, cut);
 }
 

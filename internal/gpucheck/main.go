@@ -44,6 +44,15 @@ func main() {
 	fmt.Printf("%s, commit %s, %s\n\n", time.Now().UTC().Format("2006-01-02"), *commit, d.Devices()[0].Name)
 	fmt.Printf("%-20s %-6s %-6s %9s %9s %9s %9s %8s %7s  %s\n", "checkpoint", "type", "plan", "positions", "max error", "RMS error", "mean KL", "top-1", "load s", "two devices, and in company")
 	failed := false
+	for _, act := range []string{"bf16", "f16"} {
+		if !strings.Contains("decoder", *only) {
+			break
+		}
+		if err := checkDecoder(act); err != nil {
+			fmt.Printf("%-20s %v\n", "decoder", err)
+			failed = true
+		}
+	}
 	for _, c := range cases() {
 		if !strings.Contains(c.name, *only) {
 			continue

@@ -259,7 +259,34 @@ type Kernels struct {
 	Backend string   `json:"backend"` // "cuda"
 	Arch    string   `json:"arch"`    // "sm_90a"
 	Choices []Choice `json:"choices"`
+	// Wholes are programs that one kernel executes as a whole, in steps of few
+	// tokens. The others, and larger steps, run step by step.
+	Wholes []Whole `json:"wholes,omitempty"`
+	// Layouts are of weights that do not lie row by row.
+	Layouts []Layout `json:"layouts,omitempty"`
 }
+
+// Whole names the kernel that executes all steps of a program on a device.
+// Nothing but its outputs and caches is written.
+type Whole struct {
+	Program string   `json:"program"`
+	Device  int      `json:"device"`
+	Tokens  int      `json:"tokens"` // of a step, at most
+	Kernel  string   `json:"kernel"`
+	Params  []string `json:"params"`
+	Space   int64    `json:"space"` // bytes that it needs besides the device's arena
+}
+
+// Layout says how a weight lies in memory: in "tiles" of 64 rows and 64
+// columns of its last two axes.
+type Layout struct {
+	Weight string `json:"weight"` // with {layer}
+	Device int    `json:"device"`
+	Layout string `json:"layout"`
+}
+
+// Tiles is the layout in tiles.
+const Tiles = "tiles"
 
 // Choice names the kernel of a step, in all layers that its block runs for.
 type Choice struct {

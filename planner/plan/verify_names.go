@@ -3,6 +3,7 @@ package plan
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"moec/ir"
@@ -460,7 +461,39 @@ func (v *verifier) kernelNames() {
 			}
 			seen[at] = true
 		}
+		v.wholeNames(k)
 	}
+}
+
+// wholeNames checks that whole programs and layouts are of what exists, each
+// once, and that tiles divide their weights.
+func (v *verifier) wholeNames(k Kernels) {
+	wholes, layouts := make(map[[2]string]bool), make(map[[2]string]bool)
+	for _, w := range k.Wholes {
+		at := [2]string{w.Program, strconv.Itoa(w.Device)}
+		exists := slices.ContainsFunc(v.p.Programs, func(p Program) bool { return p.Name == w.Program })
+		if !exists || w.Kernel == "" || w.Device < 0 || w.Device >= len(v.p.Memory) || w.Tokens < 1 || w.Space < 0 || wholes[at] {
+			v.fail("kernel %q of %s is for program %q on device %d, which does not exist or has one, or its numbers are out of range", w.Kernel, k.Backend, w.Program, w.Device)
+		}
+		wholes[at] = true
+	}
+	for _, l := range k.Layouts {
+		at := [2]string{l.Weight, strconv.Itoa(l.Device)}
+		i := slices.IndexFunc(v.p.Weights, func(w Weight) bool { return w.Name == l.Weight && w.Device == l.Device })
+		if i < 0 || l.Layout != Tiles || layouts[at] || !tiled(v.p.Weights[i].Shape) {
+			v.fail("layout %q of %s is for weight %q on device %d, which does not exist, has one, or cannot lie so", l.Layout, k.Backend, l.Weight, l.Device)
+		}
+		layouts[at] = true
+	}
+}
+
+// TileSide is the rows and columns of a tile.
+const TileSide = 64
+
+// tiled reports whether tiles divide a shape.
+func tiled(shape []int) bool {
+	n := len(shape)
+	return n >= 2 && shape[n-1]%TileSide == 0 && shape[n-2]%TileSide == 0
 }
 
 // chosen finds the step that a choice is for.

@@ -8,14 +8,9 @@ import (
 	"moec/codegen/nvcc"
 )
 
-// compile makes the images of the plan's kernels for an architecture, most
-// often out of the cache.
-func (g *Program) compile(ctx context.Context, arch string) (*codegen.Code, [][]byte, error) {
-	section, err := codegen.Section(g.plan, arch)
-	if err != nil {
-		return nil, nil, err
-	}
-	code, err := codegen.Generate(g.plan, section)
+// compile makes the images of the plan's kernels, most often out of the cache.
+func (g *Program) compile(ctx context.Context) (*codegen.Code, [][]byte, error) {
+	code, err := codegen.Generate(g.plan, g.section)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"sync"
 
+	"moec/codegen"
 	"moec/codegen/nvcc"
 	"moec/planner/plan"
 	"moec/runtime/cuda/driver"
@@ -46,6 +47,7 @@ type Options struct {
 // Program is a loaded plan.
 type Program struct {
 	plan    *plan.Plan
+	section plan.Kernels
 	devices []*device
 	// meetings of every collective, to be stopped when a device fails.
 	meetings []*meeting
@@ -75,10 +77,16 @@ func load(ctx context.Context, d driver.Driver, p *plan.Plan, src weights.Source
 	if err != nil {
 		return nil, err
 	}
+	if g.section, err = codegen.Section(p, arch); err != nil {
+		return nil, err
+	}
+	for _, dev := range g.devices {
+		dev.layouts, dev.spaceBytes = g.section.Layouts, spaceOf(g.section, dev.id)
+	}
 	if err := g.fits(); err != nil {
 		return nil, err
 	}
-	code, images, err := g.compile(ctx, arch)
+	code, images, err := g.compile(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,32 +94,12 @@ func load(ctx context.Context, d driver.Driver, p *plan.Plan, src weights.Source
 		if err := dev.allocate(p, images); err != nil {
 			return nil, err
 		}
+		dev.loading = code.Loading
 	}
 	if err := g.prepare(code); err != nil {
 		return nil, err
 	}
 	return g, g.fill(ctx, src)
-}
-
-// fill puts constants and weights in their places.
-func (g *Program) fill(ctx context.Context, src weights.Source) error {
-	for _, d := range g.devices {
-		for _, c := range g.plan.Consts {
-			if err := d.gpu.HtoD(d.arena+driver.Ptr(c.Offset), floatBytes(c.Values)); err != nil {
-				return err
-			}
-		}
-	}
-	return weights.Load(ctx, g.plan, src, func(device int, offset int64, data []byte) error {
-		d := g.devices[device]
-		if err := d.gpu.HtoD(d.arena+driver.Ptr(offset), data); err != nil {
-			return err
-		}
-		if g.options.Progress != nil {
-			g.options.Progress(int64(len(data)))
-		}
-		return nil
-	})
 }
 
 // Step executes one step and returns the logits of each token group, a row of

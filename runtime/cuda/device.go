@@ -23,10 +23,27 @@ type device struct {
 	// tables are the page tables of the token groups that have caches here.
 	tables  map[int]driver.Ptr
 	modules []driver.Module
+	loading int           // index of the module that puts weights in their places
+	layouts []plan.Layout // of weights
+	// space is memory of kernels that execute whole programs, one at a time.
+	space      driver.Ptr
+	spaceBytes int64
+	staged     staged // inputs on their way
 	// programs are those of the plan, each with its turns in order.
 	programs []queue
 	params   driver.Params
-	bytes    []byte // of inputs on their way
+	bytes    []byte // of an argument
+}
+
+// spaceOf returns the largest space that a device's whole programs need.
+func spaceOf(k plan.Kernels, device int) int64 {
+	var most int64
+	for _, w := range k.Wholes {
+		if w.Device == device {
+			most = max(most, w.Space)
+		}
+	}
+	return most
 }
 
 // open opens the GPU of every device of the plan and returns the architecture
@@ -68,7 +85,7 @@ func (d *device) groups(p *plan.Plan) []int {
 
 // bytesNeeded returns what the device allocates.
 func (d *device) bytesNeeded(p *plan.Plan) int64 {
-	return p.Memory[d.id].Total + int64(len(d.groups(p)))*tableBytes(p.Limits)
+	return p.Memory[d.id].Total + int64(len(d.groups(p)))*tableBytes(p.Limits) + d.spaceBytes
 }
 
 // fits compares what the devices need with what their GPUs have left.
@@ -116,6 +133,17 @@ func (d *device) allocate(p *plan.Plan, images [][]byte) (err error) {
 			return err
 		}
 	}
+	if d.spaceBytes > 0 {
+		if d.space, err = d.gpu.Alloc(d.spaceBytes); err != nil {
+			return err
+		}
+		if err := d.gpu.Memset(d.space, 0, d.spaceBytes); err != nil {
+			return err
+		}
+	}
+	if err := d.staged.allocate(d, p); err != nil {
+		return err
+	}
 	for _, group := range d.groups(p) {
 		if d.tables[group], err = d.gpu.Alloc(tableBytes(p.Limits)); err != nil {
 			return err
@@ -130,6 +158,12 @@ func (d *device) close() error {
 	var errs []error
 	for _, p := range d.tables {
 		errs = append(errs, d.gpu.Free(p))
+	}
+	if d.staged.buffer != nil {
+		errs = append(errs, d.staged.buffer.Free())
+	}
+	if d.space != 0 {
+		errs = append(errs, d.gpu.Free(d.space))
 	}
 	if d.arena != 0 {
 		errs = append(errs, d.gpu.Free(d.arena))
@@ -151,13 +185,47 @@ func (d *device) at(p *plan.Plan, offset, bytes int64) (driver.Ptr, error) {
 	return d.arena + driver.Ptr(offset), nil
 }
 
-// upload copies numbers to an address.
+// staged is page-locked memory from which a step's inputs are copied while the
+// host goes on.
+type staged struct {
+	buffer driver.HostBuffer
+	used   int64
+	tables map[int][]int32 // page tables on the device, by token group
+}
+
+// allocate makes room for the largest step.
+func (s *staged) allocate(d *device, p *plan.Plan) (err error) {
+	bytes := int64(len(d.groups(p))+1) * (4*4*int64(p.Limits.Tokens+p.Limits.Rows) + tableBytes(p.Limits))
+	s.tables = make(map[int][]int32)
+	s.buffer, err = d.gpu.AllocHost(bytes)
+	return err
+}
+
+// upload copies numbers to an address before what is put on the stream later.
 func (d *device) upload(to driver.Ptr, list []int32) error {
-	d.bytes = d.bytes[:0]
-	for _, v := range list {
-		d.bytes = binary.LittleEndian.AppendUint32(d.bytes, uint32(v))
+	bytes := int64(4 * len(list))
+	if bytes == 0 {
+		return nil
 	}
-	return d.gpu.HtoD(to, d.bytes)
+	memory := d.staged.buffer.Bytes()
+	if d.staged.used+bytes > int64(len(memory)) {
+		return fmt.Errorf("internal error: inputs of %d bytes, room for %d", d.staged.used+bytes, len(memory))
+	}
+	part := driver.HostPart{Buffer: d.staged.buffer, Offset: d.staged.used, Bytes: bytes}
+	for i, v := range list {
+		binary.LittleEndian.PutUint32(memory[part.Offset+int64(4*i):], uint32(v))
+	}
+	d.staged.used += bytes
+	return d.gpu.HtoDAsync(to, part, d.stream)
+}
+
+// uploadTable copies a page table if it is another than before.
+func (d *device) uploadTable(group int, list []int32) error {
+	if slices.Equal(d.staged.tables[group], list) {
+		return nil
+	}
+	d.staged.tables[group] = list
+	return d.upload(d.tables[group], list)
 }
 
 func floatBytes(list []float32) []byte {

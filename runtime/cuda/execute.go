@@ -30,8 +30,12 @@ func (r *run) device(ctx context.Context, d *device) error {
 		}
 	}
 	q := &d.programs[r.number]
+	d.staged.used = 0
 	if err := r.inputs(d, q); err != nil {
 		return err
+	}
+	if q.whole != nil && r.bounds(tensor.Tokens) <= q.whole.Tokens {
+		return r.whole(ctx, d, q.whole)
 	}
 	for i := range q.turns {
 		t := &q.turns[i]
@@ -132,8 +136,8 @@ func (r *run) inputs(d *device, q *queue) error {
 				}
 			}
 		}
-		if table, ok := d.tables[i]; ok {
-			if err := d.upload(table, flatten(grp.Pages, r.plan.Limits)); err != nil {
+		if _, ok := d.tables[i]; ok {
+			if err := d.uploadTable(i, flatten(grp.Pages, r.plan.Limits)); err != nil {
 				return err
 			}
 		}

@@ -14,6 +14,7 @@ import (
 type queue struct {
 	turns  []turn
 	inputs map[string]driver.Ptr // buffers of the program
+	whole  *whole                // the kernel that executes small steps, if there is one
 }
 
 // turn is one execution of a block's queue: for one layer, or once.
@@ -78,7 +79,7 @@ func (p *preparer) program() error {
 			return err
 		}
 	}
-	return nil
+	return p.wholes()
 }
 
 // run prepares a block for each layer of a range.

@@ -19,9 +19,7 @@ type Random struct{ Seed uint64 }
 
 // Read implements Source.
 func (r Random) Read(p plan.Part, d tensor.DType, layer int, dst []byte) error {
-	h := fnv.New64a()
-	h.Write([]byte(Name(p, layer)))
-	key := h.Sum64() ^ mix(r.Seed)
+	key := r.Key(p, layer)
 	width := len(p.Slice)
 	slice := p.Slice
 	fan := p.Shape[width-1]
@@ -54,13 +52,23 @@ func (r Random) Read(p plan.Part, d tensor.DType, layer int, dst []byte) error {
 	return nil
 }
 
+// Key is what the numbers of a weight depend on besides their index.
+func (r Random) Key(p plan.Part, layer int) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(Name(p, layer)))
+	return h.Sum64() ^ mix(r.Seed)
+}
+
+// Scale is the largest number of a matrix with rows of so many entries.
+func Scale(fan int) float64 { return math.Sqrt(3 / float64(fan)) }
+
 // value is uniform: 1 +- 0.1 for vectors, else of variance 1/fan.
 func value(key, index uint64, fan, rank int) float32 {
 	u := 2*float64(mix(key+index*0x9e3779b97f4a7c15)>>11)/(1<<53) - 1
 	if rank == 1 {
 		return float32(1 + 0.1*u)
 	}
-	return float32(u * math.Sqrt(3/float64(fan)))
+	return float32(u * Scale(fan))
 }
 
 // mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014).

@@ -82,6 +82,9 @@ type Dim struct{ X, Y, Z uint32 }
 type Shape struct {
 	Grid, Block Dim
 	Shared      uint32 // bytes of dynamic shared memory per block
+	// Cooperative asks for all blocks to run at the same time, as blocks must
+	// that wait for each other; the launch fails if they cannot.
+	Cooperative bool
 }
 
 // Usage is what a loaded function needs, in bytes where it is memory.

@@ -29,10 +29,12 @@ enum { MOEC_MAX_PARAMS = 256 };
 // it one block instead goes wrong for structs aligned to more than 16 bytes:
 // their place depends on where an architecture's parameter memory begins.
 static CUresult moec_launch(CUfunction f, CUstream s, const unsigned int *dims, unsigned int shared,
-                            unsigned char *bytes, const moec_param *list, int count) {
+                            unsigned char *bytes, const moec_param *list, int count, int cooperative) {
 	void *params[MOEC_MAX_PARAMS];
 	for (int i = 0; i < count; i++)
 		params[i] = bytes + list[i].offset;
+	if (cooperative)
+		return cuLaunchCooperativeKernel(f, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], shared, s, params);
 	return cuLaunchKernel(f, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], shared, s, params, NULL);
 }
 
@@ -123,6 +125,10 @@ func launch(f Function, shape Shape, params *Params, s Stream) Code {
 		C.uint(shape.Grid.X), C.uint(shape.Grid.Y), C.uint(shape.Grid.Z),
 		C.uint(shape.Block.X), C.uint(shape.Block.Y), C.uint(shape.Block.Z),
 	}
+	cooperative := C.int(0)
+	if shape.Cooperative {
+		cooperative = 1
+	}
 	return Code(C.moec_launch(reinterpret[C.CUfunction](f), reinterpret[C.CUstream](s), &dims[0], C.uint(shape.Shared),
-		(*C.uchar)(unsafe.SliceData(params.bytes)), (*C.moec_param)(unsafe.Pointer(unsafe.SliceData(params.list))), C.int(len(params.list))))
+		(*C.uchar)(unsafe.SliceData(params.bytes)), (*C.moec_param)(unsafe.Pointer(unsafe.SliceData(params.list))), C.int(len(params.list)), cooperative))
 }

@@ -38,6 +38,7 @@ enum {
 	MAX_PARAMS = 256,
 	SHARED_DEFAULT = 48 << 10,
 	SHARED_OPT_IN = 227 << 10,
+	MULTIPROCESSORS = 132,
 };
 
 /* One struct serves for all kinds of objects; they form one list. */
@@ -295,7 +296,7 @@ CUresult CUDAAPI cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, 
 	switch ((int)attribute) {
 	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = cc / 10; break;
 	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = cc % 10; break;
-	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 132; break;
+	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = MULTIPROCESSORS; break;
 	case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE: *value = 50 << 20; break;
 	case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = SHARED_OPT_IN; break;
 	default: return end(CUDA_ERROR_INVALID_VALUE);
@@ -691,9 +692,8 @@ static CUresult fill(void **params) {
 	return CUDA_SUCCESS;
 }
 
-CUresult CUDAAPI cuLaunchKernel(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
-                                unsigned int by, unsigned int bz, unsigned int shared, CUstream s, void **params, void **extra) {
-	BEGIN_HERE(cuLaunchKernel);
+static CUresult launch(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
+                       unsigned int by, unsigned int bz, unsigned int shared, CUstream s, void **params, void **extra) {
 	struct object *f = mine(function, FUNCTION);
 	if (f == NULL || !stream_ok(s))
 		return end(CUDA_ERROR_INVALID_HANDLE);
@@ -707,6 +707,21 @@ CUresult CUDAAPI cuLaunchKernel(CUfunction function, unsigned int gx, unsigned i
 	if (strcmp(f->name, "fill_u32") == 0 && f->params == 3)
 		fill(params);
 	return end(CUDA_SUCCESS);
+}
+
+CUresult CUDAAPI cuLaunchKernel(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
+                                unsigned int by, unsigned int bz, unsigned int shared, CUstream s, void **params, void **extra) {
+	BEGIN_HERE(cuLaunchKernel);
+	return launch(function, gx, gy, gz, bx, by, bz, shared, s, params, extra);
+}
+
+CUresult CUDAAPI cuLaunchCooperativeKernel(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
+                                           unsigned int by, unsigned int bz, unsigned int shared, CUstream s, void **params) {
+	BEGIN_HERE(cuLaunchCooperativeKernel);
+	/* One block on each multiprocessor, whatever its size. */
+	if ((uint64_t)gx * gy * gz > (uint64_t)MULTIPROCESSORS)
+		return end(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+	return launch(function, gx, gy, gz, bx, by, bz, shared, s, params, NULL);
 }
 
 /* ---- streams and events ---- */

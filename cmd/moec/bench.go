@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"moec/planner/plan"
+	"moec/runtime"
+	"moec/runtime/cuda"
+	"moec/runtime/kv"
+	"moec/runtime/sample"
+	"moec/runtime/step"
+)
+
+// benchFlags say what is measured.
+type benchFlags struct {
+	batches []int
+	prompt  int
+	steps   int
+}
+
+// benchWarmup are steps of each batch that are not measured: they bring code
+// and clocks up.
+const benchWarmup = 3
+
+func benchCommand(a *app) *cobra.Command {
+	var load loadFlags
+	var f benchFlags
+	c := &cobra.Command{Use: "bench PLAN|FILE.moe", Short: "measure decode steps of several batches on a GPU, beside what its memory can deliver", Args: cobra.ExactArgs(1),
+		Long: `Bench runs made-up prompts and then decode steps that take the most probable
+token, for one batch after the other. A line has the median time of a step and
+its 10th and 90th percentile, seen from the host and on the device; the experts
+that worked a layer; the bytes that a step must read (weights of the experts
+that worked, all other weights once, keys and values), per second and as percent
+of a plain read of memory in the same run; and kernel launches a step.`,
+		Example: `  moec bench examples/mixtral.moe --gpus 1 --weights random --sequences 64 --tokens 64
+  moec bench examples/mixtral.moe --gpus 1 --weights random --batch 1,8 --set layers=24`,
+		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), args[0], &load, &f) }}
+	load.add(c)
+	c.Flags().Lookup("devices").DefValue = "cuda"
+	load.devices = "cuda"
+	c.Flags().IntSliceVar(&f.batches, "batch", []int{1, 2, 4, 8, 16, 32, 64}, "sequences decoded at the same time")
+	c.Flags().IntVar(&f.prompt, "prompt-tokens", 128, "positions of each sequence before the first step")
+	c.Flags().IntVar(&f.steps, "steps", 20, "decode steps measured for each batch")
+	return c
+}
+
+// measured is a program that knows how long its device worked.
+type measured interface {
+	runtime.Program
+	Measure() (cuda.Measure, error)
+	ReadStream(ctx context.Context) (float64, error)
+}
+
+// bench is the bench command.
+func (a *app) bench(ctx context.Context, path string, load *loadFlags, f *benchFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	load.limits.Sequences = max(load.limits.Sequences, slices.Max(f.batches))
+	if load.weights == "" && load.checkpoint == "" {
+		load.weights = "random"
+	}
+	s, err := a.open(ctx, path, load)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	begin := time.Now()
+	p, err := a.load(ctx, s, load)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	program, ok := p.(measured)
+	if !ok {
+		return failf(exitUsage, "bench measures GPUs: need --devices cuda, have %s", load.devices)
+	}
+	b := &bench{app: a, program: program, plan: s.plan, flags: f, loaded: time.Since(begin)}
+	return b.run(ctx)
+}
+
+func (f *benchFlags) check() error {
+	if len(f.batches) == 0 || slices.Min(f.batches) < 1 || f.prompt < 1 || f.steps < 10 {
+		return failf(exitUsage, "bench: need batches and a prompt of at least 1, and at least 10 steps")
+	}
+	return nil
+}
+
+// bench is a run of the command.
+type bench struct {
+	*app
+	program measured
+	plan    *plan.Plan
+	flags   *benchFlags
+	loaded  time.Duration
+	stream  float64 // bytes a second
+	next    []int32 // token of each sequence
+}
+
+// benchRow is what one batch gave. Times are in milliseconds.
+type benchRow struct {
+	Batch    int       `json:"batch"`
+	Step     quantiles `json:"step_ms"`
+	Device   quantiles `json:"device_ms"`
+	Experts  float64   `json:"experts"` // that worked in a layer, on average
+	Bytes    float64   `json:"bytes"`   // that a step must read
+	Rate     float64   `json:"bytes_per_second"`
+	Percent  float64   `json:"percent_of_stream"`
+	Launches int       `json:"launches"`
+}
+
+// quantiles of a list of times.
+type quantiles struct {
+	P10    float64 `json:"p10"`
+	Median float64 `json:"median"`
+	P90    float64 `json:"p90"`
+}
+
+func quantilesOf(list []float64) quantiles {
+	slices.Sort(list)
+	at := func(q float64) float64 { return list[int(q*float64(len(list)-1)+0.5)] }
+	return quantiles{at(0.1), at(0.5), at(0.9)}
+}
+
+func (b *bench) run(ctx context.Context) error {
+	if err := b.prompts(ctx); err != nil {
+		return err
+	}
+	if err := b.readStream(ctx); err != nil {
+		return err
+	}
+	if !b.json {
+		if err := b.printf("loaded in %.1f s; read stream %.0f GB/s; prompts of %d tokens, %d steps\n%5s %26s %26s %8s %7s %7s %9s %8s\n", b.loaded.Seconds(), b.stream/1e9, b.flags.prompt,
+			b.flags.steps, "batch", "ms a step: p10 median p90", "on the device", "experts", "GB", "GB/s", "of stream", "launches"); err != nil {
+			return err
+		}
+	}
+	for _, batch := range b.flags.batches {
+		row, err := b.batch(ctx, batch)
+		if err != nil {
+			return err
+		}
+		if err := b.print(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) print(r benchRow) error {
+	if b.json {
+		return b.printJSON(r)
+	}
+	return b.printf("%5d %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %8.2f %7.2f %7.0f %8.1f%% %8d\n", r.Batch, r.Step.P10, r.Step.Median, r.Step.P90,
+		r.Device.P10, r.Device.Median, r.Device.P90, r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent, r.Launches)
+}
+
+// readStream takes the median of several reads, after one.
+func (b *bench) readStream(ctx context.Context) error {
+	var rates []float64
+	for range 6 {
+		r, err := b.program.ReadStream(ctx)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, r)
+	}
+	b.stream = quantilesOf(rates[1:]).Median
+	return nil
+}
+
+// prompts runs the prompt of every sequence, in chunks.
+func (b *bench) prompts(ctx context.Context) error {
+	most := slices.Max(b.flags.batches)
+	b.next = make([]int32, most)
+	for seq := range most {
+		ids := madeUp(b.flags.prompt+seq, b.plan.Model.Vocab)[seq:]
+		for at := 0; at < len(ids); {
+			n := min(len(ids)-at, b.plan.Limits.Tokens, benchChunk)
+			s := b.step(most)
+			g := &s.Groups[0]
+			for i := range n {
+				g.Tokens, g.Positions, g.Sequences = append(g.Tokens, int32(ids[at+i])), append(g.Positions, int32(at+i)), append(g.Sequences, int32(seq))
+			}
+			g.Rows = []int32{int32(n - 1)}
+			logits, err := b.program.Step(ctx, s)
+			if err != nil {
+				return err
+			}
+			b.next[seq] = int32(sample.Greedy(logits[0]))
+			at += n
+		}
+	}
+	return nil
+}
+
+// benchChunk is how many tokens of a prompt a step takes: those of the largest
+// decode step.
+const benchChunk = 64
+
+// step is a step without tokens, with pages for all positions of sequences.
+func (b *bench) step(sequences int) *step.Step {
+	pages := kv.For(b.flags.prompt+b.flags.steps+benchWarmup+1, b.plan.Limits.Page)
+	g := step.Group{Pages: make([][]int32, b.plan.Limits.Sequences)}
+	for s := range sequences {
+		for i := range pages {
+			g.Pages[s] = append(g.Pages[s], int32(s*pages+i))
+		}
+	}
+	return &step.Step{Groups: []step.Group{g}}
+}
+
+// batch measures steps of a batch, from the end of the prompts on.
+func (b *bench) batch(ctx context.Context, batch int) (benchRow, error) {
+	row := benchRow{Batch: batch}
+	tokens := slices.Clone(b.next[:batch])
+	s := b.step(batch)
+	var host, device []float64
+	before := cuda.Measure{}
+	for i := range benchWarmup + b.flags.steps {
+		g := &s.Groups[0]
+		g.Tokens, g.Positions, g.Sequences, g.Rows = g.Tokens[:0], g.Positions[:0], g.Sequences[:0], g.Rows[:0]
+		for seq, t := range tokens {
+			g.Tokens, g.Positions = append(g.Tokens, t), append(g.Positions, int32(b.flags.prompt+i))
+			g.Sequences, g.Rows = append(g.Sequences, int32(seq)), append(g.Rows, int32(seq))
+		}
+		begin := time.Now()
+		logits, err := b.program.Step(ctx, s)
+		if err != nil {
+			return row, err
+		}
+		vocab := len(logits[0]) / batch
+		for seq := range tokens {
+			tokens[seq] = int32(sample.Greedy(logits[0][seq*vocab : (seq+1)*vocab]))
+		}
+		took := time.Since(begin)
+		m, err := b.program.Measure()
+		if err != nil {
+			return row, err
+		}
+		row.Launches = m.Launches
+		if i < benchWarmup {
+			before = m
+			continue
+		}
+		host, device = append(host, took.Seconds()*1e3), append(device, m.Last.Seconds()*1e3)
+		row.Experts = float64(m.Experts-before.Experts) / float64((i-benchWarmup+1)*b.plan.Model.Layers)
+	}
+	row.Step, row.Device = quantilesOf(host), quantilesOf(device)
+	row.Bytes = b.bytes(row.Experts, batch)
+	row.Rate = row.Bytes / (row.Device.Median / 1e3)
+	row.Percent = 100 * row.Rate / b.stream
+	return row, nil
+}
+
+// bytes returns what a step must read: of weights numbered by expert those of
+// the experts that worked, rows of the embedding, everything else once, and
+// keys and values.
+func (b *bench) bytes(experts float64, batch int) float64 {
+	sum := 0.0
+	for _, w := range b.plan.Weights {
+		each := float64(w.Bytes()) * float64(w.Layers.Len())
+		switch {
+		case b.embeds(w.Name):
+			each = float64(batch) * float64(w.Bytes()) / float64(w.Shape[0])
+		case w.Parts[0].Experts != nil:
+			each *= experts / float64(len(w.Parts[0].Experts))
+		}
+		sum += each
+	}
+	positions := b.flags.prompt + benchWarmup + b.flags.steps/2
+	for _, c := range b.plan.Caches {
+		each := float64(c.PageBytes(b.plan.Limits)) / float64(b.plan.Limits.Page)
+		sum += each * float64(c.Layers.Len()*batch*positions)
+	}
+	return sum
+}
+
+// embeds reports whether a weight is read by its rows alone.
+func (b *bench) embeds(weight string) bool {
+	rows := false
+	for _, p := range b.plan.Programs {
+		for _, block := range p.Blocks {
+			for _, q := range block.Queues {
+				for _, s := range q.Steps {
+					for i, a := range s.Args {
+						if a.Kind == plan.WeightRef && a.Name == weight {
+							if s.Op != "embed" || i != 1 {
+								return false
+							}
+							rows = true
+						}
+					}
+				}
+			}
+		}
+	}
+	return rows
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"moec/codegen"
+	"moec/compiler"
+	"moec/dsl"
+	"moec/ir"
+	"moec/ir/placement"
+	"moec/passes"
+	"moec/planner/plan"
+	"moec/runtime/weights"
+)
+
+// decoderSizes are the smallest that the kernel for whole decoding steps takes
+// and the host does in seconds.
+var decoderSizes = map[string]string{"layers": "3", "hidden": "2048", "ffn": "2048", "heads": "16", "kv_heads": "4", "head_dim": "128", "vocab": "1024"}
+
+// decoderPrompts have one and two chunks of attention, and are alone in a step
+// and beside others.
+var decoderPrompts = []int{300, 70, 33, 9, 1}
+
+// checkDecoder compares the kernel for whole decoding steps with the host's
+// backend and with the plan's single steps, both from weights in tiles.
+func checkDecoder(act string) error {
+	p, err := decoderPlan(act)
+	if err != nil {
+		return err
+	}
+	var prompts [][]int
+	for i, n := range decoderPrompts {
+		ids := make([]int, n)
+		for j := range ids {
+			ids[j] = (j*j*7 + 131*i + j) % 1024
+		}
+		prompts = append(prompts, ids)
+	}
+	src := weights.Random{Seed: 5}
+	want, _, err := logits("cpu", p, src, prompts)
+	if err != nil {
+		return err
+	}
+	section, err := codegen.Choose(p, "sm_90a")
+	if err != nil {
+		return err
+	}
+	if len(section.Wholes) != 1 {
+		return fmt.Errorf("no kernel executes the whole program")
+	}
+	steps := section
+	steps.Wholes = nil
+	for _, c := range []struct {
+		name    string
+		section plan.Kernels
+	}{{"whole", section}, {"steps", steps}} {
+		p.Kernels = []plan.Kernels{c.section}
+		if err := plan.Verify(p); err != nil {
+			return err
+		}
+		got, took, err := logits("cuda", p, src, prompts)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		note := ""
+		for i := range prompts {
+			alone, _, err := logits("cuda", p, src, prompts[i:i+1])
+			if err != nil {
+				return err
+			}
+			note += fmt.Sprintf(" %d alone: %s;", len(prompts[i]), sameBits(alone, got[i:i+1]))
+		}
+		printDecoder(c.name, act, compare(got, want, p.Model.Vocab), took, note)
+	}
+	return nil
+}
+
+func printDecoder(name, act string, d difference, took time.Duration, note string) {
+	fmt.Printf("%-20s %-6s %-6s %9d %9.2g %9.2g %9.2g %7.2f%% %7.1f %s\n", "decoder", act, name, d.positions, d.largest, math.Sqrt(d.squares/float64(d.positions*1024)),
+		d.kl/float64(d.positions), 100*float64(d.same)/float64(d.positions), took.Seconds(), note)
+}
+
+// decoderPlan compiles the example's description for one device.
+func decoderPlan(act string) (*plan.Plan, error) {
+	const description = "examples/mixtral.moe"
+	src, err := os.ReadFile(description)
+	if err != nil {
+		return nil, err
+	}
+	set := map[string]string{"act": act}
+	for name, value := range decoderSizes {
+		set[name] = value
+	}
+	r, err := compiler.Compile(description, src, compiler.Options{Env: dsl.Env{Set: set}, Limits: plan.Limits{Tokens: 64, Rows: 64, Sequences: 8, Context: 512, Page: 16},
+		Place: func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, "tp1", 1) }})
+	if err != nil {
+		return nil, err
+	}
+	return r.Plan, nil
+}
