@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"moec/codegen"
@@ -73,9 +74,18 @@ func checkDecoder(act string) error {
 			}
 			note += fmt.Sprintf(" %d alone: %s;", len(prompts[i]), sameBits(alone, got[i:i+1]))
 		}
+		note += " " + spread(compare(got, want, p.Model.Vocab).divergences)
 		printDecoder(c.name, act, compare(got, want, p.Model.Vocab), took, note)
 	}
 	return nil
+}
+
+// spread says how the divergence of positions is spread: where rounding makes a
+// token choose another expert, few positions have nearly all of it.
+func spread(list []float64) string {
+	slices.Sort(list)
+	at := func(percent int) float64 { return list[(len(list)-1)*percent/100] }
+	return fmt.Sprintf("KL of positions: median %.1e, 90 %% %.1e, 98 %% %.1e, largest %.1e", at(50), at(90), at(98), at(100))
 }
 
 func printDecoder(name, act string, d difference, took time.Duration, note string) {

@@ -218,7 +218,8 @@ func logits(backend string, p *plan.Plan, src weights.Source, prompts [][]int) (
 type difference struct {
 	positions, same int
 	largest         float64
-	squares, kl     float64 // sums
+	squares, kl     float64   // sums
+	divergences     []float64 // of each position
 }
 
 func compare(got, want [][]float32, vocab int) difference {
@@ -237,7 +238,8 @@ func compare(got, want [][]float32, vocab int) difference {
 				}
 				d.squares += e * e
 			}
-			d.kl += divergence(w, g)
+			d.divergences = append(d.divergences, divergence(w, g))
+			d.kl += d.divergences[len(d.divergences)-1]
 		}
 	}
 	return d
