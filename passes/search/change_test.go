@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"moec/ir"
 	"moec/ir/placement"
@@ -108,6 +109,8 @@ func TestSpans(t *testing.T) {
 	}
 }
 
+// BenchmarkChange walks as mcmc does, and prints how many changes a second it
+// looks at and how much longer the price of a whole placement takes.
 func BenchmarkChange(b *testing.B) {
 	o := outline(b, "mixtral", ir.Invariant, 8, nil)
 	w, _ := ParseWorkload("", 2048)
@@ -124,21 +127,20 @@ func BenchmarkChange(b *testing.B) {
 	for _, h := range m.hand() {
 		hand = append(hand, h.Place)
 	}
-	v := &mover{model: m, Rand: rand.New(rand.NewPCG(1, 1)), hand: hand}
 	b.ResetTimer()
-	for range b.N {
-		e, ok := v.propose(now.p)
-		if !ok {
-			continue
-		}
-		t, err := m.try(now, e)
-		if err != nil {
+	walked, err := m.mcmc(now, hand, int64(b.N), 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	change := b.Elapsed() / time.Duration(b.N)
+	b.StopTimer()
+	const wholes = 200
+	begin := time.Now()
+	for range wholes {
+		if _, err := m.place(walked.p); err != nil {
 			b.Fatal(err)
 		}
-		if t.score < now.score+now.score/100 {
-			m.keepTrial(now, t)
-		} else {
-			m.drop(now, t)
-		}
 	}
+	b.ReportMetric(float64(time.Second)/float64(max(change, 1)), "changes/s")
+	b.ReportMetric(float64(time.Since(begin)/wholes)/float64(max(change, 1)), "whole/change")
 }
