@@ -63,6 +63,7 @@ type command struct {
 var commands = []command{
 	{"compile", compileCommand},
 	{"plan", planCommand},
+	{"explain", explainCommand},
 	{"run", runCommand},
 	{"bench", benchCommand},
 	{"logits", logitsCommand},

@@ -125,6 +125,8 @@ by --strategy or --placement; it is priced and compared the same way.`,
 type compiled struct {
 	*compiler.Result
 	machine *machine.Machine
+	// explain is how the command that explains the plan names what it needs.
+	explain string
 }
 
 // readSource reads a description.
@@ -179,7 +181,10 @@ func (a *app) compile(ctx context.Context, path string, f *compileFlags) (*compi
 	}
 	defer done()
 	o.Env = env
-	c := &compiled{machine: m}
+	c := &compiled{machine: m, explain: "--of " + path}
+	if f.checkpoint != "" {
+		c.explain += " --checkpoint " + f.checkpoint
+	}
 	c.Result, err = compiler.Compile(path, src, o)
 	if err == nil {
 		err = ctx.Err()

@@ -28,7 +28,7 @@ func (a *app) screen(r *compiled, file string, times bool) error {
 		a.printf("  search     %s\n", out.verdict(r.Choice))
 		a.printf("  workload   %s; routing %s\n", workloadText(out.Workload), out.Routing)
 		a.table(out)
-		a.where(out)
+		a.where(out, r.explain)
 		a.checks(out)
 	}
 	a.memory(out)
@@ -38,7 +38,7 @@ func (a *app) screen(r *compiled, file string, times bool) error {
 	}
 	next := fmt.Sprintf("moec plan svg %s -o plan.svg", file)
 	if out.Best != nil && len(out.Memory) > 1 {
-		next += fmt.Sprintf(" | moec explain place %s --why-not %s", file, out.Best.Name)
+		next += fmt.Sprintf(" | moec explain place %s %s --why-not %s", file, r.explain, out.Best.Name)
 	}
 	return a.printf("  next       %s\n", next)
 }
@@ -195,7 +195,7 @@ const maxWhere = 5
 
 // where says in which loads and layers the chosen placement differs from the
 // best by hand.
-func (a *app) where(o *overview) {
+func (a *app) where(o *overview, explain string) {
 	if o.Best == nil || len(o.Memory) == 1 {
 		return
 	}
@@ -220,7 +220,7 @@ func (a *app) where(o *overview) {
 	}
 	for i, line := range lines {
 		if i == maxWhere {
-			a.printf("    and %d more differences: moec explain place %s --why-not %s\n", len(lines)-maxWhere, o.Plan, o.Best.Name)
+			a.printf("    and %d more differences: moec explain place %s %s --why-not %s\n", len(lines)-maxWhere, o.Plan, explain, o.Best.Name)
 			break
 		}
 		a.printf("    %s\n", line)

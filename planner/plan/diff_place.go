@@ -52,6 +52,37 @@ func layerChanges(a, b *placement.Layer) []string {
 	return append(list, expertChanges(a.Experts, b.Experts)...)
 }
 
+// LayerText says how a layer is placed, a line for each thing.
+func LayerText(l *placement.Layer) []string {
+	list := []string{groupsText(l)}
+	if attention, dense := splitsText(l.Attention), splitsText(l.Dense); attention == dense {
+		list = append(list, "attention, dense parts: "+attention)
+	} else {
+		list = append(list, "attention: "+attention, "dense parts: "+dense)
+	}
+	var order []string
+	alike := make(map[string][]int)
+	for e := range l.Experts {
+		text := homeText(l.Experts[e])
+		if alike[text] == nil {
+			order = append(order, text)
+		}
+		alike[text] = append(alike[text], e)
+	}
+	for _, text := range order {
+		list = append(list, expertsName(alike[text])+": "+text)
+	}
+	return list
+}
+
+// expertsName prints "expert 2" or "experts 0-3".
+func expertsName(list []int) string {
+	if len(list) == 1 {
+		return fmt.Sprintf("expert %d", list[0])
+	}
+	return "experts " + dot.Numbers(list)
+}
+
 // groupsText says which devices have which tokens.
 func groupsText(l *placement.Layer) string {
 	var texts []string
@@ -96,11 +127,7 @@ func expertChanges(a, b []placement.Expert) []string {
 	}
 	var list []string
 	for _, text := range order {
-		name := fmt.Sprintf("expert %d", moved[text][0])
-		if len(moved[text]) > 1 {
-			name = "experts " + dot.Numbers(moved[text])
-		}
-		list = append(list, name+": "+text)
+		list = append(list, expertsName(moved[text])+": "+text)
 	}
 	return list
 }

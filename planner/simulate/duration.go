@@ -1,9 +1,15 @@
 package simulate
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Duration prints picoseconds for people: four digits and a unit.
 func Duration(ps int64) string {
+	if ps < 0 && ps != math.MinInt64 {
+		return "-" + Duration(-ps)
+	}
 	for _, u := range []struct {
 		size int64
 		name string

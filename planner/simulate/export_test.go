@@ -209,7 +209,7 @@ func TestSVGIsXML(t *testing.T) {
 }
 
 func TestDuration(t *testing.T) {
-	for ps, want := range map[int64]string{0: "0 ps", 999: "999 ps", 1000: "1.000 ns", 12345: "12.35 ns", 123456: "123.5 ns", 1999: "1.999 ns", 7e6: "7.000 us", 45678e6: "45.68 ms", 3e15: "3000 s"} {
+	for ps, want := range map[int64]string{0: "0 ps", 999: "999 ps", 1000: "1.000 ns", 12345: "12.35 ns", 123456: "123.5 ns", 1999: "1.999 ns", 7e6: "7.000 us", 45678e6: "45.68 ms", 3e15: "3000 s", -12345: "-12.35 ns"} {
 		if got := Duration(ps); got != want {
 			t.Errorf("%d ps are %s, want %s", ps, got, want)
 		}
