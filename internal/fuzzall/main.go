@@ -44,7 +44,9 @@ const found = "Failing input written to"
 var late = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \([0-9.]+s\)\n +context deadline exceeded\nFAIL$`)
 
 // ended reports whether a failure says no more than that the time was over.
-func ended(out string) bool { return late.MatchString(out) && !strings.Contains(out, found) && !strings.Contains(out, "panic:") }
+func ended(out string) bool {
+	return late.MatchString(out) && !strings.Contains(out, found) && !strings.Contains(out, "panic:")
+}
 
 // find lists the fuzz targets below root, in order of their files.
 func find(root string) ([]target, error) {
