@@ -69,6 +69,9 @@ func (a *app) bench(ctx context.Context, path string, load *loadFlags, f *benchF
 		return err
 	}
 	defer s.close()
+	if err := f.allowed(path, s.plan); err != nil {
+		return err
+	}
 	begin := time.Now()
 	p, err := a.load(ctx, s, load)
 	if err != nil {
@@ -86,6 +89,32 @@ func (a *app) bench(ctx context.Context, path string, load *loadFlags, f *benchF
 func (f *benchFlags) check() error {
 	if len(f.batches) == 0 || slices.Min(f.batches) < 1 || f.prompt < 1 || f.steps < 10 {
 		return failf(exitUsage, "bench: need batches and a prompt of at least 1, and at least 10 steps")
+	}
+	return nil
+}
+
+// allowed compares what is measured with what a plan has room for.
+func (f *benchFlags) allowed(path string, p *plan.Plan) error {
+	most, positions, groups := slices.Max(f.batches), f.prompt+f.steps+benchWarmup+1, 1
+	if len(p.Placement.Layers) > 0 {
+		groups = len(p.Placement.Layers[0].Groups)
+	}
+	for _, l := range []struct {
+		what       string
+		need, have int
+		remedy     string
+	}{
+		{"sequences", most, p.Limits.Sequences, "a smaller --batch, or compile with --sequences"},
+		{"tokens of a step", most, p.Limits.Tokens, "a smaller --batch, or compile with --tokens"},
+		{"positions", positions, p.Limits.Context, "fewer --prompt-tokens or --steps, or compile with --context"},
+		{"KV pages", most * kv.For(positions, p.Limits.Page), p.Limits.Pages, "a smaller --batch, or compile with --sequences and --context"},
+	} {
+		if l.need > l.have {
+			return failf(exitUsage, "bench: %s has too few %s: need %d, have %d; use %s", path, l.what, l.need, l.have, l.remedy)
+		}
+	}
+	if groups > 1 {
+		return failf(exitUsage, "bench: %s has %d token groups, and one is measured; compile with a --strategy without dp and adp", path, groups)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,6 +93,7 @@ by --strategy or --placement; it is priced and compared the same way.`,
   moec compile examples/mixtral.moe --gpus 4 --checkpoint DIR --strategy ep
   moec compile examples/mixtral.moe --print changed`,
 		RunE: func(c *cobra.Command, args []string) error {
+			defer collectLess()()
 			r, err := a.compile(c.Context(), args[0], &f)
 			if err != nil {
 				return err
@@ -127,6 +129,17 @@ type compiled struct {
 	machine *machine.Machine
 	// explain is how the command that explains the plan names what it needs.
 	explain string
+}
+
+// collectLess lets garbage grow to four times what is in use, unless GOGC says
+// otherwise: graphs that are thrown away are most of a compilation's memory,
+// of which there is enough. The function that it returns sets it back.
+func collectLess() func() {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	old := debug.SetGCPercent(400)
+	return func() { debug.SetGCPercent(old) }
 }
 
 // readSource reads a description.
@@ -233,10 +246,15 @@ func (f *compileFlags) env() (dsl.Env, func(), error) {
 		}
 		set[name] = value
 	}
-	if f.checkpoint == "" {
+	return bind(f.checkpoint, set)
+}
+
+// bind binds a description to a checkpoint, if there is one, and settings.
+func bind(dir string, set map[string]string) (dsl.Env, func(), error) {
+	if dir == "" {
 		return dsl.Env{Set: set}, func() {}, nil
 	}
-	files, err := checkpoint.Open(f.checkpoint)
+	files, err := checkpoint.Open(dir)
 	if err != nil {
 		return dsl.Env{}, nil, fail(exitCheckpoint, err)
 	}

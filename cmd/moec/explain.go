@@ -15,7 +15,6 @@ import (
 	"moec/passes/search"
 	"moec/planner/plan"
 	"moec/planner/simulate"
-	"moec/runtime/checkpoint"
 )
 
 // explainFlags say what a plan's placement is explained with.
@@ -163,14 +162,7 @@ func (f *explainFlags) env(p *plan.Plan) (dsl.Env, func(), error) {
 	for _, b := range p.Model.Bindings {
 		set[b.Name] = b.Value
 	}
-	if f.checkpoint == "" {
-		return dsl.Env{Set: set}, func() {}, nil
-	}
-	files, err := checkpoint.Open(f.checkpoint)
-	if err != nil {
-		return dsl.Env{}, nil, fail(exitCheckpoint, err)
-	}
-	return compiler.Bind(files, set), func() { files.Close() }, nil
+	return bind(f.checkpoint, set)
 }
 
 // partName names a run of parts.
