@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -18,7 +19,9 @@ import (
 // TestChangeIsAWholePrice walks at random, from random and from named
 // placements, and compares what a change costs with the price of the whole.
 func TestChangeIsAWholePrice(t *testing.T) {
-	o := outline(t, "mixtral", ir.Invariant, 8, tiny)
+	deep := maps.Clone(tiny)
+	deep["layers"] = "5" // several with the same structure and other routing
+	o := outline(t, "mixtral", ir.Invariant, 8, deep)
 	stats := routing.PowerLaw(shapes(o), 1, 3)
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -31,7 +34,7 @@ func TestChangeIsAWholePrice(t *testing.T) {
 			names := Names(devices)
 			p, _ = passes.NamedFor(o.Summary, names[rng.IntN(len(names))], devices)
 		}
-		walk(t, fmt.Sprint("seed ", seed), m, p, rng, 100)
+		walk(t, fmt.Sprint("seed ", seed), m, p, rng, 400)
 	}
 }
 

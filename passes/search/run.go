@@ -183,6 +183,14 @@ func (m *model) runWalk(r *Result, best **Plan, hand []*Plan, o Options) error {
 	if err != nil || s == nil {
 		return err
 	}
+	// A walk adds up changes; what it found is priced as a whole before it counts.
+	whole, err := m.place(s.p)
+	if err != nil {
+		return err
+	}
+	if whole.score != s.score {
+		return fmt.Errorf("internal error: a walk ends with score %d, the whole price is %d", s.score, whole.score)
+	}
 	if m.fits(s.bytes) && (*best == nil || s.score < (*best).priced.score) {
 		p := *s.p
 		p.Strategy = "searched"

@@ -115,6 +115,7 @@ func (m *model) forget() {
 func (m *model) homesKey(experts []placement.Expert) {
 	k := scriptKey{b: m.key8[:0]}
 	for _, copies := range experts {
+		k.number(len(copies))
 		k.splits(copies)
 	}
 	m.key8 = k.b
