@@ -230,6 +230,26 @@ var formMutants = []mutant{
 	{"V01", "one", "a kernel for a step that does not exist", func(e *edit) {
 		e.Kernels = []plan.Kernels{{Backend: "cuda", Choices: []plan.Choice{{Program: "all", Block: body, Step: 400, Kernel: "k"}}}}
 	}},
+	{"V01", "one", "a whole kernel of no tokens", func(e *edit) { e.whole(plan.Whole{Program: "all", Kernel: "k"}) }},
+	{"V01", "one", "a whole kernel for a program that does not exist", func(e *edit) { e.whole(plan.Whole{Program: "some", Kernel: "k", Tokens: 1}) }},
+	{"V01", "one", "a whole kernel on a device that does not exist", func(e *edit) { e.whole(plan.Whole{Program: "all", Kernel: "k", Tokens: 1, Device: 1}) }},
+	{"V01", "one", "a whole kernel with -1 bytes", func(e *edit) { e.whole(plan.Whole{Program: "all", Kernel: "k", Tokens: 1, Space: -1}) }},
+	{"V01", "one", "two whole kernels for a program", func(e *edit) {
+		w := plan.Whole{Program: "all", Kernel: "k", Tokens: 1}
+		e.whole(w, w)
+	}},
+	{"V01", "one", "tiles of a weight that does not exist", func(e *edit) { e.layout("w9", plan.Tiles) }},
+	{"V01", "one", "tiles that do not divide a weight", func(e *edit) { e.layout(e.weight(0, "wq").Name, plan.Tiles) }},
+}
+
+// whole gives the plan kernels for whole programs.
+func (e *edit) whole(list ...plan.Whole) {
+	e.Kernels = []plan.Kernels{{Backend: "cuda", Arch: "sm_90a", Wholes: list}}
+}
+
+// layout says how a weight of device 0 lies.
+func (e *edit) layout(weight, layout string) {
+	e.Kernels = []plan.Kernels{{Backend: "cuda", Arch: "sm_90a", Layouts: []plan.Layout{{Weight: weight, Layout: layout}}}}
 }
 
 var memoryMutants = []mutant{
