@@ -120,8 +120,8 @@ func (b *brute) best() int64 {
 	return best
 }
 
-// second is the least score of layer 1 and the head for what they need of
-// layer 0.
+// second is the least score of the parts from some place on, for what they need
+// of the part before.
 type second struct {
 	needs []passes.Need
 	score int64
@@ -129,10 +129,7 @@ type second struct {
 
 // secondLayer prices layer 1 and the head on own groups, after every layout.
 func (b *brute) secondLayer(own [][]int, layouts [][][]int, found map[string]map[string]second) {
-	for _, head := range b.perGroup(own) {
-		p := b.fill(own, own)
-		p.Head = head
-		end := b.price(3, p, nil)
+	for _, end := range b.heads(own) {
 		for _, prev := range layouts {
 			if b.same && !sameGroups(prev, own) {
 				continue
@@ -144,7 +141,7 @@ func (b *brute) secondLayer(own [][]int, layouts [][][]int, found map[string]map
 			for _, l := range b.layers(own) {
 				p := b.fill(prev, own)
 				p.Layers[1] = l
-				ps := b.price(2, p, end.script.needs)
+				ps := b.price(2, p, end.needs)
 				old, ok := found[key][ps.script.key]
 				if score := ps.score + end.score; !ok || score < old.score {
 					found[key][ps.script.key] = second{ps.script.needs, score}
@@ -152,6 +149,25 @@ func (b *brute) secondLayer(own [][]int, layouts [][][]int, found map[string]map
 			}
 		}
 	}
+}
+
+// heads lists what heads on own groups can need of layer 1, with the least
+// score of those that need the same.
+func (b *brute) heads(own [][]int) []second {
+	var list []second
+	at := make(map[string]int)
+	for _, head := range b.perGroup(own) {
+		p := b.fill(own, own)
+		p.Head = head
+		ps := b.price(3, p, nil)
+		i, ok := at[ps.script.key]
+		if !ok {
+			i, at[ps.script.key] = len(list), len(list)
+			list = append(list, second{ps.script.needs, ps.score})
+		}
+		list[i].score = min(list[i].score, ps.score)
+	}
+	return list
 }
 
 // firstLayer is the least score of the embedding and layer 0.
