@@ -4,14 +4,17 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"moec/dsl"
 	"moec/ir"
@@ -53,7 +56,7 @@ func main() {
 		}
 		fmt.Println()
 	}
-	if c.failed {
+	if c.failed.Load() {
 		os.Exit(1)
 	}
 }
@@ -62,13 +65,39 @@ func main() {
 type check struct {
 	examples          string
 	seeds, placements int
-	failed            bool
+	failed            atomic.Bool
 }
 
 // short notes that something fell short of what it should reach.
-func (c *check) short(format string, args ...any) {
-	c.failed = true
-	fmt.Printf("  SHORT: "+format+"\n", args...)
+func (c *check) short(out io.Writer, format string, args ...any) {
+	c.failed.Store(true)
+	fmt.Fprintf(out, "  SHORT: "+format+"\n", args...)
+}
+
+// inOrder works on the parts of a table, one on each processor, and prints them
+// in order, each when those before are done.
+func inOrder(n int, part func(i int, out io.Writer) error) error {
+	done := make([]chan error, n)
+	texts := make([]bytes.Buffer, n)
+	var next atomic.Int64
+	for i := range done {
+		done[i] = make(chan error, 1)
+	}
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		go func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				done[i] <- part(i, &texts[i])
+			}
+		}()
+	}
+	for i := range done {
+		err := <-done[i]
+		os.Stdout.Write(texts[i].Bytes())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outline reads an example with other sizes.
@@ -126,6 +155,3 @@ func (c *check) problem(machineName string, w search.Workload, spec string) (*se
 func milliseconds(ps int64) float64 { return float64(ps) / 1e9 }
 
 func percent(ppm int64) float64 { return float64(ppm) / 1e4 }
-
-// seconds rounds a duration for people.
-func seconds(since time.Time) string { return fmt.Sprintf("%.2f s", time.Since(since).Seconds()) }
