@@ -106,6 +106,7 @@ for a machine with several devices, says what the plan costs, and runs it.`,
 	for _, c := range commands {
 		root.AddCommand(c.Make(a))
 	}
+	addHelp(root)
 	markUsage(root)
 	return root
 }

@@ -36,15 +36,15 @@ its 10th and 90th percentile, seen from the host and on the device; the experts
 that worked a layer; the bytes that a step must read (weights of the experts
 that worked, all other weights once, keys and values), per second and as percent
 of a plain read of memory in the same run; and kernel launches a step.`,
-		Example: `  moec bench examples/mixtral.moe --gpus 1 --weights random --sequences 64 --tokens 64
-  moec bench examples/mixtral.moe --gpus 1 --weights random --batch 1,8 --set layers=24`,
 		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), args[0], &load, &f) }}
 	load.add(c)
 	c.Flags().Lookup("devices").DefValue = "cuda"
 	load.devices = "cuda"
-	c.Flags().IntSliceVar(&f.batches, "batch", []int{1, 2, 4, 8, 16, 32, 64}, "sequences decoded at the same time")
+	c.Flags().Lookup("sequences").Usage = "sequences at the same time, at least the largest batch (default 8)"
+	c.Flags().Lookup("weights").Usage = "`random`: weights drawn at random, as they are without --checkpoint"
+	c.Flags().IntSliceVar(&f.batches, "batch", []int{1, 2, 4, 8, 16, 32, 64}, "`BATCHES` to measure: sequences decoded at the same time")
 	c.Flags().IntVar(&f.prompt, "prompt-tokens", 128, "positions of each sequence before the first step")
-	c.Flags().IntVar(&f.steps, "steps", 20, "decode steps measured for each batch")
+	c.Flags().IntVar(&f.steps, "steps", 20, "decode steps measured for each batch, 10 or more")
 	return c
 }
 

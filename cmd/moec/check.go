@@ -34,8 +34,8 @@ func checkCommand(a *app) *cobra.Command {
 			}
 			return fail(exitDescription, all.Err())
 		}}
-	c.Flags().StringVar(&f.checkpoint, "checkpoint", "", "also compare with this Hugging Face directory")
-	c.Flags().StringArrayVar(&f.set, "set", nil, "name=value: give a setting another value")
+	c.Flags().StringVar(&f.checkpoint, "checkpoint", "", "also compare with this Hugging Face directory `DIR`")
+	c.Flags().StringArrayVar(&f.set, "set", nil, "`NAME=VALUE`: give a setting of the description another value; may be given several times")
 	return c
 }
 
@@ -76,8 +76,8 @@ func fmtCommand(a *app) *cobra.Command {
 			}
 			return nil
 		}}
-	c.Flags().BoolVarP(&list, "list", "l", false, "only list files whose layout differs")
-	c.Flags().BoolVar(&stdout, "stdout", false, "print instead of writing the file")
+	c.Flags().BoolVarP(&list, "list", "l", false, "list files whose layout differs, and leave them as they are")
+	c.Flags().BoolVar(&stdout, "stdout", false, "print what the files would be, and leave them as they are")
 	return c
 }
 
@@ -134,7 +134,8 @@ func checkpointCommand(a *app) *cobra.Command {
 			}
 			return fail(exitCheckpoint, r.Problems)
 		}}
-	c.Flags().Int64Var(&examine, "examine", checkpoint.DefaultExamined, "read the values of tensors of up to this many bytes in all, and warn of those that are not finite")
+	c.Flags().Int64Var(&examine, "examine", checkpoint.DefaultExamined, "read the values of tensors of up to this many `BYTES` in all, and warn of those that are not finite")
+	c.Flags().Lookup("examine").DefValue = plan.Bytes(checkpoint.DefaultExamined)
 	return c
 }
 

@@ -49,19 +49,19 @@ type compileFlags struct {
 func (f *compileFlags) add(c *cobra.Command) {
 	fs := c.Flags()
 	f.addTarget(c)
-	fs.StringVar(&f.strategy, "strategy", "", "how to place the model: \"moec strategies\" lists the words (default: what the search finds)")
-	fs.StringVar(&f.placement, "placement", "", "file that places the model: a whole placement, a map of experts to devices, or EPLB's phy2log or a solution of ExFlow on top of --strategy (default ep)")
+	fs.StringVar(&f.strategy, "strategy", "", "`WORDS` that say how to place the model; \"moec strategies\" lists them (default: what the search finds)")
+	fs.StringVar(&f.placement, "placement", "", "`FILE` that places the model: a whole placement, a map of experts to devices, or EPLB's phy2log or a solution of ExFlow on top of --strategy (default ep)")
 	f.searchFlags.add(c)
 }
 
 // addTarget adds the flags that say what is compiled, and for which machine.
 func (f *compileFlags) addTarget(c *cobra.Command) {
 	fs := c.Flags()
-	fs.StringVar(&f.checkpoint, "checkpoint", "", "Hugging Face directory: sizes from its config.json, weights by its tensors")
-	fs.StringArrayVar(&f.set, "set", nil, "name=value: give a setting of the description another value")
+	fs.StringVar(&f.checkpoint, "checkpoint", "", "Hugging Face directory `DIR`: sizes from its config.json, weights by its tensors")
+	fs.StringArrayVar(&f.set, "set", nil, "`NAME=VALUE`: give a setting of the description another value; may be given several times")
 	fs.IntVar(&f.gpus, "gpus", 0, "devices to plan for (default: all of --machine, else 1)")
-	fs.StringVar(&f.machine, "machine", "", "machine to plan for, by name or file (default h200x8; see \"moec machines\")")
-	fs.StringVar(&f.numerics, "numerics", string(ir.Invariant), "invariant: the same bits for every placement; fast: less traffic")
+	fs.StringVar(&f.machine, "machine", "", "machine to plan for, by `NAME|FILE` (default h200x8; \"moec machine\" lists them)")
+	fs.StringVar(&f.numerics, "numerics", string(ir.Invariant), "`MODE`: invariant gives the same bits for every placement; fast has less traffic")
 	fs.IntVar(&f.segments, "segments", compiler.DefaultSegments, "leaves of a sum that a placement may divide")
 	fs.IntVar(&f.limits.Tokens, "tokens", 0, "tokens of the largest step (default 2048 on GPUs if they fit, else 256)")
 	fs.IntVar(&f.limits.Sequences, "sequences", 0, "sequences at the same time (default 8)")
@@ -71,10 +71,10 @@ func (f *compileFlags) addTarget(c *cobra.Command) {
 
 func (f *compileFlags) addDebug(c *cobra.Command) {
 	fs := c.Flags()
-	fs.StringVar(&f.print, "print", "", "show graphs: changed (what each pass changed), all, or the name of a pass")
-	fs.StringVar(&f.dot, "dot", "", "draw the graph after this pass in the DOT language; pipe it into \"moec svg\"")
-	fs.StringVar(&f.to, "to", "", "stop after this pass")
-	fs.StringArrayVar(&f.off, "off", nil, "leave a pass out")
+	fs.StringVar(&f.print, "print", "", "print graphs: changed (what each pass changed), all, or the graph after one `PASS`")
+	fs.StringVar(&f.dot, "dot", "", "draw the graph after this `PASS` in the DOT language, and write no plan; \"moec svg\" lays it out")
+	fs.StringVar(&f.to, "to", "", "stop after this `PASS`; \"moec passes\" lists them")
+	fs.StringArrayVar(&f.off, "off", nil, "leave this `PASS` out; may be given several times")
 	fs.BoolVar(&f.noProof, "no-proof", false, "do not prove that the plan computes what the description says")
 }
 
@@ -88,10 +88,6 @@ plans every step of every device, checks the plan, and proves that it computes
 what the description says. It ends with what was chosen, what it is compared
 with, and how far from the best it can be. A placement may be given instead,
 by --strategy or --placement; it is priced and compared the same way.`,
-		Example: `  moec compile examples/mixtral.moe --gpus 4 -o mixtral.plan
-  moec compile examples/mixtral.moe --machine l4x8 --workload chat --routing power:1.2
-  moec compile examples/mixtral.moe --gpus 4 --checkpoint DIR --strategy ep
-  moec compile examples/mixtral.moe --print changed`,
 		RunE: func(c *cobra.Command, args []string) error {
 			defer collectLess()()
 			r, err := a.compile(c.Context(), args[0], &f)
@@ -117,8 +113,8 @@ by --strategy or --placement; it is priced and compared the same way.`,
 	f.add(c)
 	f.addDebug(c)
 	f.addSeed(c)
-	c.Flags().StringVar(&write, "write-placement", "", "also write the placement to this file, to edit it and give it to --placement")
-	c.Flags().StringVarP(&out, "output", "o", "", "plan file to write (default: the description's name with .plan, here)")
+	c.Flags().StringVar(&write, "write-placement", "", "also write the placement to this `FILE`, to edit it and give it to --placement")
+	c.Flags().StringVarP(&out, "output", "o", "", "plan `FILE` to write (default: the description's name with .plan, here)")
 	c.Flags().BoolVar(&times, "time", false, "also print what each stage and pass took")
 	return c
 }

@@ -37,7 +37,7 @@ var exitCodes = []struct {
 	{exitDescription, "the description (.moe) has errors"},
 	{exitCheckpoint, "the checkpoint is missing, damaged or not of the described model"},
 	{exitPlan, "the plan is missing, damaged, breaks a rule or is for another model"},
-	{exitPlacement, "no such strategy, or it cannot be applied, or what it needs does not fit the machine"},
+	{exitPlacement, "no such strategy or machine, or it cannot be applied, or what it needs does not fit the machine"},
 	{exitDevices, "the devices to run on are not there or not able"},
 	{exitDiffers, "plan diff: the plans differ"},
 	{exitInterrupted, "interrupted"},

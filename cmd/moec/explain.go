@@ -46,16 +46,13 @@ With --why-not it compares the whole placement with another: a strategy by name
 or a placement file. The description must be the one that the plan was made
 from; sizes are the plan's. A plan does not hold what it was searched for: give
 --workload, --routing and --seed again if they were not the defaults.`,
-		Example: `  moec explain place mixtral.plan --of examples/mixtral.moe
-  moec explain place mixtral.plan --of examples/mixtral.moe --why-not ep4
-  moec explain place mixtral.plan --of examples/mixtral.moe --layers 3 --workload latency`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.explainPlace(args[0], &f) }}
 	fs := c.Flags()
-	fs.StringVar(&f.of, "of", "", "description that the plan was made from")
-	fs.StringVar(&f.checkpoint, "checkpoint", "", "Hugging Face directory, if the plan was made with one")
-	fs.StringVar(&f.machine, "machine", "", "machine to price for, by name or file (default: the plan's)")
-	fs.StringVar(&f.whyNot, "why-not", "", "compare with a strategy or a placement file")
-	fs.StringVar(&f.layers, "layers", "", "only these layers: 3 or 0-7")
+	fs.StringVar(&f.of, "of", "", "`FILE.moe` that the plan was made from (needed)")
+	fs.StringVar(&f.checkpoint, "checkpoint", "", "Hugging Face directory `DIR`, if the plan was made with one")
+	fs.StringVar(&f.machine, "machine", "", "machine to price for, by `NAME|FILE` (default: the plan's)")
+	fs.StringVar(&f.whyNot, "why-not", "", "compare with a `PLACEMENT`: a strategy or a placement file")
+	fs.StringVar(&f.layers, "layers", "", "only these `LAYERS`: 3 or 0-7 (default: all)")
 	f.addPriced(c)
 	f.addSeed(c)
 	return c

@@ -14,16 +14,15 @@ func logitsCommand(a *app) *cobra.Command {
 	var load loadFlags
 	var prompt promptFlags
 	var out string
-	c := &cobra.Command{Use: "logits PLAN|FILE.moe", Short: "write the logits of every position of a prompt, as f32", Args: cobra.ExactArgs(1),
-		Example: "  moec logits mixtral.plan --checkpoint DIR --prompt-ids 1,2,3 -o out.safetensors",
+	c := &cobra.Command{Use: "logits PLAN|FILE.moe", Short: "write the logits of every position of prompts to a safetensors file, as f32", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.logits(c, args[0], &load, &prompt, out)
 		}}
 	load.add(c)
-	c.Flags().StringArrayVarP(&prompt.prompts, "prompt", "p", nil, "text")
-	c.Flags().StringArrayVar(&prompt.ids, "prompt-ids", nil, "token ids with commas between; may be given several times")
-	c.Flags().IntVar(&prompt.tokens, "prompt-tokens", 0, "this many made-up tokens")
-	c.Flags().StringVarP(&out, "output", "o", "logits.safetensors", "file to write: tensors logits.N [positions, vocabulary] and tokens.N, for prompt N")
+	c.Flags().StringArrayVarP(&prompt.prompts, "prompt", "p", nil, "`TEXT` of a prompt; may be given several times")
+	c.Flags().StringArrayVar(&prompt.ids, "prompt-ids", nil, "token `IDS` of a prompt, with commas between; may be given several times")
+	c.Flags().IntVar(&prompt.tokens, "prompt-tokens", 0, "a prompt of this many made-up tokens")
+	c.Flags().StringVarP(&out, "output", "o", "logits.safetensors", "`FILE` to write: tensors logits.N [positions, vocabulary] and tokens.N, for prompt N")
 	return c
 }
 

@@ -19,9 +19,6 @@ func machineCommand(a *app) *cobra.Command {
 		Long: `Machines are what plans are made for: devices, their memories and rates, and the
 links between them. Those listed are built in; a file of the same form describes
 any other. docs/machines.md says what each number means.`,
-		Example: `  moec machine
-  moec machine h200x4
-  moec machine detect -o here.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -95,8 +92,6 @@ func detectCommand(a *app) *cobra.Command {
 known machine, and what the driver says; of other GPUs copies are timed and the
 rest is estimated. Without GPUs the processor is measured, for about a second.
 Every number says where it comes from.`,
-		Example: `  moec machine detect -o here.json
-  moec compile examples/mixtral.moe --machine ./here.json`,
 		RunE: func(*cobra.Command, []string) error {
 			if err := writable(file); err != nil {
 				return err
@@ -107,8 +102,8 @@ Every number says where it comes from.`,
 			}
 			return a.writeMachine(m, file)
 		}}
-	c.Flags().StringVarP(&file, "output", "o", "", "file to write (default: print it)")
-	c.Flags().StringVar(&backend, "backend", "", "what to describe: "+backendNames()+" (default: cuda where there is a GPU)")
+	c.Flags().StringVarP(&file, "output", "o", "", "`FILE` to write (default: print it)")
+	c.Flags().StringVar(&backend, "backend", "", "what to describe, by the `BACKEND` that would run on it: "+backendNames()+" (default: cuda where there is a GPU)")
 	c.Flags().IntVar(&devices, "devices", 1, "devices that share the processor alike")
 	return c
 }
@@ -126,17 +121,14 @@ func calibrateCommand(a *app) *cobra.Command {
 writes a copy of the machine's description with what it measured. Prices of the
 placement search and of "moec plan sim" then follow it. The machine must
 describe this host: "moec machine detect" does.`,
-		Example: `  moec machine detect -o here.json
-  moec calibrate --machine ./here.json -o calibrated.json
-  moec calibrate --machine h200x8 --backend cuda -o mine.json`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.calibrate(c, &f) }}
 	fs := c.Flags()
-	fs.StringVar(&f.machine, "machine", "", "machine to measure for, by name or file")
-	fs.StringVar(&f.backend, "backend", "", "what to measure on: "+backendNames()+" (default: that of the machine's devices)")
-	fs.StringVarP(&f.file, "output", "o", "", "file to write (default: print it)")
+	fs.StringVar(&f.machine, "machine", "", "machine to measure for, by `NAME|FILE` (needed)")
+	fs.StringVar(&f.backend, "backend", "", "`BACKEND` to measure on: "+backendNames()+" (default: that of the machine's devices)")
+	fs.StringVarP(&f.file, "output", "o", "", "`FILE` to write (default: print it)")
 	fs.BoolVar(&f.quick, "quick", false, "few and small sizes: seconds, but only good for small models")
 	fs.BoolVar(&f.figures, "figures", false, "also replace the machine's rate of products and bandwidth of memory by what the backend reaches")
-	fs.StringVar(&f.nvcc, "nvcc", "", "with --backend cuda: path to nvcc or a CUDA toolkit (default: CUDA_HOME, PATH)")
+	fs.StringVar(&f.nvcc, "nvcc", "", "with --backend cuda: `PATH` of nvcc or of a CUDA toolkit (default: from CUDA_HOME, then PATH)")
 	return c
 }
 

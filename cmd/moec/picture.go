@@ -33,7 +33,6 @@ const maxDOT = 64 << 20
 
 func svgCommand(a *app) *cobra.Command {
 	return &cobra.Command{Use: "svg", Short: "lay out a DOT graph from the input as SVG; no graphviz needed", Args: cobra.NoArgs,
-		Example: "  moec compile FILE.moe --gpus 4 --dot place | moec svg > graph.svg",
 		RunE: func(c *cobra.Command, _ []string) error {
 			text, err := io.ReadAll(io.LimitReader(a.in, maxDOT))
 			if err != nil {

@@ -24,8 +24,6 @@ step and term, the memory it needs, and how far it is from the bound that the
 exact search proves. The placement is a strategy by name, or a file: a whole
 placement ("moec compile --write-placement" writes one), a map of experts,
 EPLB's phy2log or a solution of ExFlow.`,
-		Example: `  moec plan price ep4 --of examples/mixtral.moe --gpus 4
-  moec plan price mine.json --of examples/mixtral.moe --gpus 4 --workload prefill --search hand`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if of == "" {
 				return failf(exitUsage, "plan price needs the description that is placed: --of FILE.moe")
@@ -35,7 +33,7 @@ EPLB's phy2log or a solution of ExFlow.`,
 	f.addTarget(c)
 	f.searchFlags.add(c)
 	f.addSeed(c)
-	c.Flags().StringVar(&of, "of", "", "description that is placed")
+	c.Flags().StringVar(&of, "of", "", "`FILE.moe` that is placed (needed)")
 	return c
 }
 

@@ -31,18 +31,18 @@ type promptFlags struct {
 
 func (f *promptFlags) add(c *cobra.Command) {
 	fs := c.Flags()
-	fs.StringArrayVarP(&f.prompts, "prompt", "p", nil, "text to continue; several run as one batch")
-	fs.StringArrayVar(&f.ids, "prompt-ids", nil, "token ids to continue, with commas between; several run as one batch")
+	fs.StringArrayVarP(&f.prompts, "prompt", "p", nil, "`TEXT` to continue; several run as one batch")
+	fs.StringArrayVar(&f.ids, "prompt-ids", nil, "token `IDS` to continue, with commas between; several run as one batch")
 	fs.IntVar(&f.tokens, "prompt-tokens", 0, "continue this many made-up tokens")
 	fs.IntVarP(&f.maxTokens, "max-tokens", "n", 128, "tokens to make for each prompt")
-	fs.Float64Var(&f.temperature, "temperature", 0, "0 takes the most probable token")
-	fs.IntVar(&f.topK, "top-k", 0, "draw from the k most probable tokens; 0: all")
-	fs.Float64Var(&f.topP, "top-p", 1, "draw from the fewest tokens that reach this probability")
-	fs.Uint64Var(&f.seed, "seed", 0, "of the random numbers, which also depend on prompt and position")
-	fs.StringArrayVar(&f.stop, "stop", nil, "end where this text begins; may be given several times")
+	fs.Float64Var(&f.temperature, "temperature", 0, "0 takes the most probable token, 1 draws by the model's probabilities (default: what the checkpoint's generation_config.json says, else 0)")
+	fs.IntVar(&f.topK, "top-k", 0, "draw from the k most probable tokens, 0 from all (default: what the checkpoint says, else 0)")
+	fs.Float64Var(&f.topP, "top-p", 1, "draw from the fewest tokens that reach this probability, unless the checkpoint says otherwise")
+	fs.Uint64Var(&f.seed, "seed", 0, "seed of the random numbers, which also depend on prompt and position")
+	fs.StringArrayVar(&f.stop, "stop", nil, "end where this `TEXT` begins; may be given several times")
 	fs.BoolVar(&f.ignoreStop, "ignore-eos", false, "go on past the model's stop tokens")
 	fs.BoolVar(&f.chat, "chat", false, "put each prompt into the model's chat template, as a user's message")
-	fs.StringVar(&f.system, "system", "", "with --chat: a system message before it")
+	fs.StringVar(&f.system, "system", "", "with --chat: a system message `TEXT` before it")
 }
 
 // model is what a checkpoint directory brings besides weights.

@@ -31,11 +31,11 @@ type loadFlags struct {
 
 func (f *loadFlags) add(c *cobra.Command) {
 	f.compileFlags.add(c)
-	c.Flags().StringVar(&f.weights, "weights", "", `"random" instead of a checkpoint's weights`)
-	c.Flags().Uint64Var(&f.seed, "weights-seed", 1, "of random weights")
-	c.Flags().StringVar(&f.devices, "devices", "cpu", "what to run on: "+backendNames())
+	c.Flags().StringVar(&f.weights, "weights", "", "`random`: weights drawn at random instead of a checkpoint's")
+	c.Flags().Uint64Var(&f.seed, "weights-seed", 1, "seed of random weights")
+	c.Flags().StringVar(&f.devices, "devices", "cpu", "`BACKEND` to run on: "+backendNames())
 	c.Flags().BoolVar(&f.oversubscribe, "oversubscribe", false, "with --devices cuda: devices of the plan may share a GPU")
-	c.Flags().StringVar(&f.nvcc, "nvcc", "", "with --devices cuda: path to nvcc or a CUDA toolkit (default: CUDA_HOME, PATH)")
+	c.Flags().StringVar(&f.nvcc, "nvcc", "", "with --devices cuda: `PATH` of nvcc or of a CUDA toolkit (default: from CUDA_HOME, then PATH)")
 }
 
 func backendNames() string {
@@ -51,14 +51,12 @@ func runCommand(a *app) *cobra.Command {
 	var prompt promptFlags
 	var record string
 	c := &cobra.Command{Use: "run PLAN|FILE.moe", Short: "run a plan and stream tokens; a description is compiled first", Args: cobra.ExactArgs(1),
-		Example: `  moec run mixtral.plan --checkpoint DIR --prompt "Once upon a time" --max-tokens 200
-  moec run mixtral.plan --weights random --prompt-tokens 128 --max-tokens 64`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.generate(c, args[0], &load, &prompt, record)
 		}}
 	load.add(c)
 	prompt.add(c)
-	c.Flags().StringVar(&record, "record-routing", "", "write which experts the tokens chose to this trace file, for the placement search (CPU only)")
+	c.Flags().StringVar(&record, "record-routing", "", "write which experts the tokens chose to this trace `FILE`, for the placement search (CPU only)")
 	return c
 }
 

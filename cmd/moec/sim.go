@@ -46,22 +46,19 @@ memory is in use and what the time depends on. Nothing is run. Prices are those
 that placements are chosen by; docs/simulator.md says what is left out.
 
 Without flags the step is a decode step of 8 sequences with 1,024 positions.`,
-		Example: `  moec plan sim mixtral.plan --sequences 64 --context 2048
-  moec plan sim mixtral.plan --prompt 4096 --contention --trace step.json
-  moec plan sim mixtral.plan --machine l4x8 --routing power:1.2 --svg step.svg`,
 		RunE: func(c *cobra.Command, args []string) error { return a.sim(c, args[0], &f) }}
 	fs := c.Flags()
-	fs.StringVar(&f.machine, "machine", "", "machine to simulate, by name or file (default: the plan's)")
-	fs.IntVar(&f.sequences, "sequences", 0, "sequences of the step")
+	fs.StringVar(&f.machine, "machine", "", "machine to simulate, by `NAME|FILE` (default: the plan's)")
+	fs.IntVar(&f.sequences, "sequences", 0, fmt.Sprintf("sequences of the step (default %d, or what the plan allows)", simSequences))
 	fs.IntVar(&f.tokens, "tokens", 0, "tokens of the step, of all sequences (default: one for each)")
-	fs.IntVar(&f.context, "context", 0, "positions that each token sees")
+	fs.IntVar(&f.context, "context", 0, fmt.Sprintf("positions that each token sees (default %d, or what the plan allows)", simContext))
 	fs.IntVar(&f.prompt, "prompt", 0, "simulate a prompt of so many tokens instead, in the chunks that the plan allows")
 	fs.BoolVar(&f.overlap, "overlap", false, "let exchanges run beside steps that do not need them, as hardware could; moec's runtimes do not")
 	fs.BoolVar(&f.contention, "contention", false, "let transfers wait for ports and shared links")
-	fs.StringVar(&f.routing, "routing", "even", "how tokens choose experts: even, or drawn by uniform, power:SKEW[:SEED] or a trace file")
+	fs.StringVar(&f.routing, "routing", "even", "`HOW` tokens choose experts: even, or drawn by uniform, power:SKEW[:SEED] or a trace file")
 	fs.Uint64Var(&f.seed, "seed", 1, "seed of the tokens that --routing draws")
-	fs.StringVar(&f.trace, "trace", "", "write a trace for chrome://tracing or Perfetto to this file")
-	fs.StringVar(&f.svg, "svg", "", "draw the step into this file")
+	fs.StringVar(&f.trace, "trace", "", "write a trace for chrome://tracing or Perfetto to this `FILE`")
+	fs.StringVar(&f.svg, "svg", "", "draw the step as SVG into this `FILE`")
 	return c
 }
 
