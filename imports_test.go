@@ -51,7 +51,7 @@ var layers = map[string][]string{
 	"runtime/checkpoint":  {},
 	"runtime/weights":     {"planner/plan", "ir/arith"},
 	"runtime/host":        {"planner/plan", "ir/arith", "runtime/step", "runtime/weights"},
-	"runtime/cuda":        {"planner/plan", "ir/arith", "codegen", "runtime/cuda/driver", "runtime/step", "runtime/weights"},
+	"runtime/cuda":        {"planner/plan", "ir/arith", "codegen", "runtime/cuda/driver", "runtime/sample", "runtime/step", "runtime/weights"},
 	"runtime/cuda/driver": {},
 	"runtime":             {"runtime/host", "runtime/cuda"},
 	"runtime/generate":    {"planner/plan", "runtime/step", "runtime/kv", "runtime/sample"},

@@ -19,6 +19,7 @@ type Code struct {
 	Launches map[At]*Launch
 	Wholes   map[string]*Whole // by program
 	Loading  int               // index of the unit that puts weights in their places
+	Sampling int               // index of the unit that chooses tokens
 }
 
 // Unit is one source and the instantiations in it.
@@ -37,6 +38,7 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	g := &generator{code: &Code{Arch: k.Arch, Launches: make(map[At]*Launch, len(chosen)), Wholes: make(map[string]*Whole)}, made: make(map[string]map[string]string)}
 	uses := make(map[At]*use)
 	g.loading(p)
+	g.add(useOf("choose"))
 	for _, w := range k.Wholes {
 		whole, err := g.whole(p, w)
 		if err != nil {
@@ -68,7 +70,7 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	for at, u := range uses {
 		g.code.Launches[at] = g.launch(u)
 	}
-	g.code.Loading = g.unit("load.cuh")
+	g.code.Loading, g.code.Sampling = g.unit("load.cuh"), g.unit("sample.cuh")
 	for _, w := range g.code.Wholes {
 		w.Unit = g.unit("decode.cuh")
 	}

@@ -45,6 +45,9 @@ const threads = 256
 // attentionBlock is smaller because a block computes one head of one token.
 const attentionBlock = 128
 
+// chooseThreads is what sample.cuh says.
+const chooseThreads = 512
+
 // decodeThreads and decodeShared are what decode.cuh says; the kernel does not
 // compile for less.
 const (
@@ -139,6 +142,9 @@ var table = []Kernel{
 		Args: args("out", "{X}*", "rows", "const {X}*", "chunks", "long long", "k", "int"), Unit: Thread, Block: threads},
 	{Name: "read_all", File: "load.cuh", Call: "read_all",
 		Args: args("out", "unsigned*", "from", "const uint4*", "count", "long long"), Unit: Thread, Block: threads},
+
+	{Name: "choose", File: "sample.cuh", Call: "choose",
+		Args: args("logits", "float*", "draws", "const moec::Draw*", "vocab", "int", "feed", "moec::Feed"), Unit: Block, Block: chooseThreads},
 
 	{Name: "decode", File: "decode.cuh",
 		Call:   "decode<moec::Model<{X}, {LAYERS}, {HIDDEN}, {HEADS}, {KV_HEADS}, {DIM}, {FFN}, {EXPERTS}, {TOP}, {VOCAB}, {PAGE}, {CHUNK}, {OUT_SEGMENTS}, {DOWN_SEGMENTS}>>",

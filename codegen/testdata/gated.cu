@@ -68,3 +68,14 @@ extern "C" __global__ void __launch_bounds__(256, 1) matmul_bf16_bf16_rows_3_6_3
   moec::matmul<moec::bf16, moec::bf16, moec::Rows, 3, 6, 3, 1>(out, x, w, rows, cut);
 }
 
+// sample.cuh: choose
+#include "sample.cuh"
+
+extern "C" __global__ void __launch_bounds__(512, 1) choose(
+    float* logits,
+    const moec::Draw* draws,
+    int vocab,
+    const __grid_constant__ moec::Feed feed) {
+  moec::choose(logits, draws, vocab, feed);
+}
+

@@ -53,6 +53,8 @@ type Program struct {
 	meetings []*meeting
 	options  Options
 	failed   error
+	// continued is what the last call of Continue did.
+	continued continued
 }
 
 // Load puts the weights into the memories and prepares every launch. What
@@ -94,7 +96,7 @@ func load(ctx context.Context, d driver.Driver, p *plan.Plan, src weights.Source
 		if err := dev.allocate(p, images); err != nil {
 			return nil, err
 		}
-		dev.loading = code.Loading
+		dev.loading, dev.sampling = code.Loading, code.Sampling
 	}
 	if err := g.prepare(code); err != nil {
 		return nil, err
@@ -108,8 +110,7 @@ func (g *Program) Step(ctx context.Context, s *step.Step) ([][]float32, error) {
 	if g.failed != nil {
 		return nil, g.failed
 	}
-	l := g.plan.Limits
-	if err := s.Check(step.Limits{Tokens: l.Tokens, Rows: l.Rows, Sequences: l.Sequences, Context: l.Context, Page: l.Page, Pages: l.Pages, Vocab: g.plan.Model.Vocab}); err != nil {
+	if err := g.check(s); err != nil {
 		return nil, err
 	}
 	r := &run{Program: g, step: s, bounds: s.Bounds(), number: g.programFor(s)}
@@ -130,6 +131,12 @@ func (g *Program) Step(ctx context.Context, s *step.Step) ([][]float32, error) {
 		return nil, err
 	}
 	return r.logits()
+}
+
+// check says what is wrong with a step.
+func (g *Program) check(s *step.Step) error {
+	l := g.plan.Limits
+	return s.Check(step.Limits{Tokens: l.Tokens, Rows: l.Rows, Sequences: l.Sequences, Context: l.Context, Page: l.Page, Pages: l.Pages, Vocab: g.plan.Model.Vocab})
 }
 
 // programFor returns the index of the program for a step's tokens: that of the

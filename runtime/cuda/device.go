@@ -29,6 +29,8 @@ type device struct {
 	space      driver.Ptr
 	spaceBytes int64
 	staged     staged // inputs on their way
+	sampling   int    // index of the module that chooses tokens
+	ahead      *ahead // nil until a step is continued
 	// programs are those of the plan, each with its turns in order.
 	programs []queue
 	params   driver.Params
@@ -158,6 +160,9 @@ func (d *device) close() error {
 	var errs []error
 	for _, p := range d.tables {
 		errs = append(errs, d.gpu.Free(p))
+	}
+	if d.ahead != nil {
+		errs = append(errs, d.ahead.close(d))
 	}
 	if d.staged.buffer != nil {
 		errs = append(errs, d.staged.buffer.Free())

@@ -17,9 +17,10 @@ import (
 // run is the execution of one step.
 type run struct {
 	*Program
-	step   *step.Step
-	bounds tensor.Bounds
-	number int // of the program
+	step     *step.Step
+	bounds   tensor.Bounds
+	number   int // of the program
+	launches int // so far
 }
 
 // device runs the queues of one device, on its thread.
@@ -34,8 +35,16 @@ func (r *run) device(ctx context.Context, d *device) error {
 	if err := r.inputs(d, q); err != nil {
 		return err
 	}
+	if err := r.enqueue(ctx, d, q); err != nil {
+		return err
+	}
+	return d.gpu.Sync(ctx, d.stream)
+}
+
+// enqueue puts a step on the device's stream; only at collectives it waits.
+func (r *run) enqueue(ctx context.Context, d *device, q *queue) error {
 	if q.whole != nil && r.bounds(tensor.Tokens) <= q.whole.Tokens {
-		return r.whole(ctx, d, q.whole)
+		return r.whole(d, q.whole)
 	}
 	for i := range q.turns {
 		t := &q.turns[i]
@@ -48,7 +57,7 @@ func (r *run) device(ctx context.Context, d *device) error {
 			}
 		}
 	}
-	return d.gpu.Sync(ctx, d.stream)
+	return nil
 }
 
 // call launches a step. At a collective all devices first finish what they
@@ -86,6 +95,7 @@ func (r *run) launch(d *device, c *call) error {
 		r.argument(d, c, &c.launch.Args[i])
 	}
 	shape := driver.Shape{Grid: driver.Dim{X: uint32(blocks), Y: 1, Z: 1}, Block: driver.Dim{X: uint32(c.launch.Threads), Y: 1, Z: 1}}
+	r.launches++
 	return d.gpu.Launch(c.function, shape, &d.params, d.stream)
 }
 

@@ -101,8 +101,8 @@ func (p *preparer) resident(m *whole, f codegen.Field, add func(uint64)) error {
 	return nil
 }
 
-// whole launches a program's only kernel and waits for it.
-func (r *run) whole(ctx context.Context, d *device, m *whole) error {
+// whole launches a program's only kernel.
+func (r *run) whole(d *device, m *whole) error {
 	i := 0
 	for _, f := range m.Fields {
 		if f.Kind == codegen.CountField {
@@ -124,19 +124,24 @@ func (r *run) whole(ctx context.Context, d *device, m *whole) error {
 		return err
 	}
 	m.timed = true
-	return d.gpu.Sync(ctx, d.stream)
+	r.launches++
+	return nil
 }
 
 // Measure says what the device knows of the steps so far.
 type Measure struct {
-	Last     time.Duration // of the last step on the device, from its first kernel to its last; 0 if it was not taken
-	Experts  int           // that worked, over all layers and steps that one kernel executed
-	Launches int           // of the last step
+	Last time.Duration // of the last step on the device, from its first kernel to its last; 0 if it was not taken
+	// Steps are the times on the device of the last call of Continue, each from
+	// the step's first kernel to its token.
+	Steps    []time.Duration
+	Experts  int // that worked, over all layers and steps that one kernel executed
+	Launches int // of the last step
 }
 
-// Measure returns it. Only steps that one kernel executes are measured.
+// Measure returns it. Of steps outside Continue only those are measured that
+// one kernel executes.
 func (g *Program) Measure() (Measure, error) {
-	m := Measure{}
+	m := Measure{Steps: g.continued.times}
 	for _, d := range g.devices {
 		for _, q := range d.programs {
 			if q.whole == nil || !q.whole.timed {
@@ -152,6 +157,9 @@ func (g *Program) Measure() (Measure, error) {
 			}
 			m.Last, m.Experts, m.Launches = t, int(binary.LittleEndian.Uint32(count)), 1
 		}
+	}
+	if len(m.Steps) > 0 {
+		m.Launches = g.continued.launches
 	}
 	return m, nil
 }

@@ -135,9 +135,18 @@ func (e *Engine) Run(ctx context.Context, requests []Request, emit func(Event)) 
 	}
 	for {
 		waiting = e.admit(waiting)
+		n := e.decodes()
 		s, rows := e.step()
 		if rows == nil {
 			return stats, nil
+		}
+		if ahead, ok := e.program.(Ahead); ok && n > 1 {
+			if ok, err := e.goOn(ctx, ahead, s, rows[0], n, &stats, emit); ok || err != nil {
+				if err != nil {
+					return stats, err
+				}
+				continue
+			}
 		}
 		prompt := s.promptTokens
 		begin := time.Now()

@@ -24,6 +24,9 @@ const maxParams = 256
 // Len is the number of arguments.
 func (p *Params) Len() int { return len(p.list) }
 
+// Bytes is the arguments, one after the other without gaps.
+func (p *Params) Bytes() []byte { return p.bytes }
+
 // Reset empties the list.
 func (p *Params) Reset() { p.bytes, p.list = p.bytes[:0], p.list[:0] }
 
