@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -8,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"moec/planner/plan"
-	"moec/runtime"
 	"moec/runtime/cuda"
+	"moec/runtime/generate"
 	"moec/runtime/kv"
 	"moec/runtime/sample"
 	"moec/runtime/step"
@@ -31,9 +32,10 @@ func benchCommand(a *app) *cobra.Command {
 	var f benchFlags
 	c := &cobra.Command{Use: "bench PLAN|FILE.moe", Short: "measure decode steps of several batches on a GPU, beside what its memory can deliver", Args: cobra.ExactArgs(1),
 		Long: `Bench runs made-up prompts and then decode steps that take the most probable
-token, for one batch after the other. A line has the median time of a step and
-its 10th and 90th percentile, seen from the host and on the device; the experts
-that worked a layer; the bytes that a step must read (weights of the experts
+token, for one batch after the other. A line has the time of a step seen from
+the host, over all steps, and the tokens a second of all sequences; the median
+time of a step on the device and its 10th and 90th percentile; the experts that
+worked a layer; the bytes that a step must read (weights of the experts
 that worked, all other weights once, keys and values), per second and as percent
 of a plain read of memory in the same run; and kernel launches a step.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), args[0], &load, &f) }}
@@ -50,7 +52,7 @@ of a plain read of memory in the same run; and kernel launches a step.`,
 
 // measured is a program that knows how long its device worked.
 type measured interface {
-	runtime.Program
+	generate.Ahead
 	Measure() (cuda.Measure, error)
 	ReadStream(ctx context.Context) (float64, error)
 }
@@ -133,7 +135,7 @@ type bench struct {
 // benchRow is what one batch gave. Times are in milliseconds.
 type benchRow struct {
 	Batch    int       `json:"batch"`
-	Step     quantiles `json:"step_ms"`
+	Step     float64   `json:"step_ms"` // seen from the host, on average
 	Device   quantiles `json:"device_ms"`
 	Experts  float64   `json:"experts"` // that worked in a layer, on average
 	Bytes    float64   `json:"bytes"`   // that a step must read
@@ -163,8 +165,8 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	if !b.json {
-		if err := b.printf("loaded in %.1f s; read stream %.0f GB/s; prompts of %d tokens, %d steps\n%5s %26s %26s %8s %7s %7s %9s %8s\n", b.loaded.Seconds(), b.stream/1e9, b.flags.prompt,
-			b.flags.steps, "batch", "ms a step: p10 median p90", "on the device", "experts", "GB", "GB/s", "of stream", "launches"); err != nil {
+		if err := b.printf("loaded in %.1f s; read stream %.0f GB/s; prompts of %d tokens, %d steps\n%5s %9s %8s %33s %8s %7s %7s %9s %8s\n", b.loaded.Seconds(), b.stream/1e9, b.flags.prompt,
+			b.flags.steps, "batch", "ms a step", "tokens/s", "on the device: p10 median p90", "experts", "GB", "GB/s", "of stream", "launches"); err != nil {
 			return err
 		}
 	}
@@ -184,8 +186,7 @@ func (b *bench) print(r benchRow) error {
 	if b.json {
 		return b.printJSON(r)
 	}
-	return b.printf("%5d %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %8.2f %7.2f %7.0f %8.1f%% %8d\n", r.Batch, r.Step.P10, r.Step.Median, r.Step.P90,
-		r.Device.P10, r.Device.Median, r.Device.P90, r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent, r.Launches)
+	return b.printf("%5d %9.3f %8.1f %15.3f %8.3f %8.3f %8.2f %7.2f %7.0f %8.1f%% %8d\n", r.Batch, r.Step, float64(r.Batch)/r.Step*1e3, r.Device.P10, r.Device.Median, r.Device.P90, r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent, r.Launches)
 }
 
 // readStream takes the median of several reads, after one.
@@ -246,44 +247,100 @@ func (b *bench) step(sequences int) *step.Step {
 // batch measures steps of a batch, from the end of the prompts on.
 func (b *bench) batch(ctx context.Context, batch int) (benchRow, error) {
 	row := benchRow{Batch: batch}
-	tokens := slices.Clone(b.next[:batch])
-	s := b.step(batch)
-	var host, device []float64
-	before := cuda.Measure{}
+	before, err := b.program.Measure()
+	if err != nil {
+		return row, err
+	}
+	times, ok, err := b.ahead(ctx, &row)
+	if err == nil && !ok {
+		times, err = b.stepByStep(ctx, &row)
+	}
+	if err != nil {
+		return row, err
+	}
+	m, err := b.program.Measure()
+	if err != nil {
+		return row, err
+	}
+	device := make([]float64, len(times))
+	for i, t := range times {
+		device[i] = t.Seconds() * 1e3
+	}
+	row.Launches = m.Launches
+	row.Experts = float64(m.Experts-before.Experts) / float64((benchWarmup+b.flags.steps)*b.plan.Model.Layers)
+	row.Device = quantilesOf(device)
+	row.Bytes = b.bytes(row.Experts, batch)
+	row.Rate = row.Bytes / (row.Device.Median / 1e3)
+	row.Percent = 100 * row.Rate / b.stream
+	return row, nil
+}
+
+// ahead lets the program continue by itself, if it can, and returns the times
+// of the measured steps on the device.
+func (b *bench) ahead(ctx context.Context, row *benchRow) ([]time.Duration, bool, error) {
+	var begin, end time.Time
+	taken, n := 0, benchWarmup+b.flags.steps
+	ok, err := b.program.Continue(ctx, b.decode(b.next[:row.Batch], 0), make([]sample.Draw, row.Batch), n, func([]int32) bool {
+		switch taken++; taken {
+		case benchWarmup:
+			begin = time.Now()
+		case n:
+			end = time.Now()
+		}
+		return true
+	})
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	row.Step = end.Sub(begin).Seconds() * 1e3 / float64(b.flags.steps)
+	m, err := b.program.Measure()
+	if err != nil {
+		return nil, true, err
+	}
+	return m.Steps[benchWarmup:], true, nil
+}
+
+// stepByStep is for programs that cannot: the host chooses tokens. It returns
+// the times of the measured steps, as seen from the host where the device has
+// not taken them.
+func (b *bench) stepByStep(ctx context.Context, row *benchRow) ([]time.Duration, error) {
+	var times []time.Duration
+	var whole time.Duration
+	tokens := slices.Clone(b.next[:row.Batch])
 	for i := range benchWarmup + b.flags.steps {
-		g := &s.Groups[0]
-		g.Tokens, g.Positions, g.Sequences, g.Rows = g.Tokens[:0], g.Positions[:0], g.Sequences[:0], g.Rows[:0]
-		for seq, t := range tokens {
-			g.Tokens, g.Positions = append(g.Tokens, t), append(g.Positions, int32(b.flags.prompt+i))
-			g.Sequences, g.Rows = append(g.Sequences, int32(seq)), append(g.Rows, int32(seq))
-		}
 		begin := time.Now()
-		logits, err := b.program.Step(ctx, s)
+		logits, err := b.program.Step(ctx, b.decode(tokens, i))
 		if err != nil {
-			return row, err
+			return nil, err
 		}
-		vocab := len(logits[0]) / batch
+		vocab := len(logits[0]) / row.Batch
 		for seq := range tokens {
 			tokens[seq] = int32(sample.Greedy(logits[0][seq*vocab : (seq+1)*vocab]))
 		}
 		took := time.Since(begin)
 		m, err := b.program.Measure()
 		if err != nil {
-			return row, err
+			return nil, err
 		}
-		row.Launches = m.Launches
-		if i < benchWarmup {
-			before = m
-			continue
+		if i >= benchWarmup {
+			whole += took
+			times = append(times, cmp.Or(m.Last, took))
 		}
-		host, device = append(host, took.Seconds()*1e3), append(device, m.Last.Seconds()*1e3)
-		row.Experts = float64(m.Experts-before.Experts) / float64((i-benchWarmup+1)*b.plan.Model.Layers)
 	}
-	row.Step, row.Device = quantilesOf(host), quantilesOf(device)
-	row.Bytes = b.bytes(row.Experts, batch)
-	row.Rate = row.Bytes / (row.Device.Median / 1e3)
-	row.Percent = 100 * row.Rate / b.stream
-	return row, nil
+	row.Step = whole.Seconds() * 1e3 / float64(b.flags.steps)
+	return times, nil
+}
+
+// decode is a step of a token of each sequence, so many positions after the
+// prompts.
+func (b *bench) decode(tokens []int32, after int) *step.Step {
+	s := b.step(len(tokens))
+	g := &s.Groups[0]
+	for seq, t := range tokens {
+		g.Tokens, g.Positions = append(g.Tokens, t), append(g.Positions, int32(b.flags.prompt+after))
+		g.Sequences, g.Rows = append(g.Sequences, int32(seq)), append(g.Rows, int32(seq))
+	}
+	return s
 }
 
 // bytes returns what a step must read: of weights numbered by expert those of
