@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -44,6 +45,12 @@ func main() {
 	fmt.Printf("%s, commit %s, %s\n\n", time.Now().UTC().Format("2006-01-02"), *commit, d.Devices()[0].Name)
 	fmt.Printf("%-20s %-6s %-6s %9s %9s %9s %9s %8s %7s  %s\n", "checkpoint", "type", "plan", "positions", "max error", "RMS error", "mean KL", "top-1", "load s", "two devices, and in company")
 	failed := false
+	if strings.Contains("choose", *only) {
+		if err := errors.Join(checkChoose(d), checkAhead("bf16")); err != nil {
+			fmt.Printf("%-20s %v\n", "choose", err)
+			failed = true
+		}
+	}
 	for _, act := range []string{"bf16", "f16"} {
 		if !strings.Contains("decoder", *only) {
 			break
