@@ -11,9 +11,12 @@ import (
 // proof is what "exact" can say: a placement, and a score that no placement of
 // the space goes below.
 type proof struct {
-	best  *state // nil: it put together none that fits
-	bound int64
-	limit string // what the bound stops at, if it is below the best
+	best *state   // nil: it put together none that fits
+	all  []*state // the best of each number of token groups
+	// bounds are bounds on each number of token groups.
+	bounds []int64
+	bound  int64
+	limit  string // what the bound stops at, if it is below the best
 }
 
 // exact solves every part by itself, for every number of token groups, and
@@ -31,10 +34,13 @@ func (m *model) exact(beat int64) (*proof, error) {
 		}
 	}
 	r := &proof{bound: never}
-	for groups := 1; groups <= m.devices; groups++ {
+	for _, groups := range m.groupings() {
 		g, err := m.exactGroups(groups, beat)
 		if err != nil {
 			return nil, err
+		}
+		if g.best != nil {
+			r.all = append(r.all, g.best)
 		}
 		if g.best != nil && (r.best == nil || g.best.score < r.best.score) {
 			r.best = g.best
@@ -43,8 +49,17 @@ func (m *model) exact(beat int64) (*proof, error) {
 		if g.bound < r.bound {
 			r.bound, r.limit = g.bound, g.limit
 		}
+		r.bounds = append(r.bounds, g.bound)
 	}
 	return r, nil
+}
+
+// groupings lists the numbers of token groups that are looked at.
+func (m *model) groupings() []int {
+	if m.only > 0 {
+		return []int{m.only}
+	}
+	return upTo(m.devices + 1)[1:]
 }
 
 // exactGroups is exact for one number of token groups. Its bound may be any
@@ -326,7 +341,7 @@ func (c *chain) step(before []reach, i, k int) reach {
 // with the result on one device or on all.
 func (c *chain) assemble(r *proof, ways [][]reach, k int, alone bool) error {
 	p := c.blank(c.devices)
-	p.Strategy = "searched"
+	p.Strategy = searchedName
 	names := upTo(c.devices) // of the devices that are numbered as the layer after does
 	head := -1
 	for l := c.model.layers(); l > 0; l-- {

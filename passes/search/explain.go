@@ -49,7 +49,8 @@ type Other struct {
 	Extra int64 `json:"extra_ps"`
 	// Loads is how much more one step of each load would take, by term.
 	Loads []cost.Cost `json:"loads"`
-	// Fits says whether it fits; Why says what does not.
+	// Fits says whether it fits into memory and keeps the limits; Why says what
+	// does not.
 	Fits bool   `json:"fits"`
 	Why  string `json:"why,omitempty"`
 	// Like is how many more ways of the same kind cost the same.
@@ -91,9 +92,7 @@ func Explain(p *Problem, pl *placement.Placement, first, last int) (*Explanation
 func (x *explainer) explain(first, last int) (*Explanation, error) {
 	pl := x.state.p
 	out := &Explanation{Placed: x.priced(&Plan{Name: pl.Strategy, Place: pl, priced: x.state}), Loads: x.Workload.Steps, Terms: make([]cost.Cost, len(x.loads))}
-	if !x.fits(x.state.bytes) {
-		out.Placed.Why = x.tooLarge(x.state.bytes)
-	}
+	out.Placed.Why = x.why(x.state.bytes, x.state.times)
 	var hand []*Plan
 	if first <= last {
 		hand = x.hand()
@@ -292,9 +291,8 @@ func (x *explainer) price(o *Other) (bool, error) {
 		return false, nil
 	}
 	o.Extra = (t.score - x.state.score) / scoreUnits
-	if o.Fits = x.fits(t.bytes); !o.Fits {
-		o.Why = x.tooLarge(t.bytes)
-	}
+	o.Why = x.why(t.bytes, t.times)
+	o.Fits = o.Why == ""
 	return true, nil
 }
 
@@ -392,9 +390,7 @@ func Compare(p *Problem, a, b *placement.Placement) (*Comparison, error) {
 	}
 	of := func(x *explainer, p *placement.Placement) *Priced {
 		out := x.priced(&Plan{Name: p.Strategy, Place: p, priced: x.state})
-		if !out.Fits {
-			out.Why = x.tooLarge(x.state.bytes)
-		}
+		out.Why = x.why(x.state.bytes, x.state.times)
 		return out
 	}
 	c := &Comparison{A: of(x, a), B: of(y, b), Loads: p.Workload.Steps, Terms: make([]cost.Cost, len(x.loads))}

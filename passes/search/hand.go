@@ -54,8 +54,8 @@ func (m *model) hand() []*Plan {
 		}
 		if err != nil {
 			h.Why = err.Error()
-		} else if !m.fits(h.priced.bytes) {
-			h.Why = m.tooLarge(h.priced.bytes)
+		} else {
+			h.Why = m.why(h.priced.bytes, h.priced.times)
 		}
 		list = append(list, h)
 	}

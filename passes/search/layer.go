@@ -104,7 +104,7 @@ func (m *model) looksForLayer() int64 {
 	for _, p := range m.parts {
 		different[p] = true
 	}
-	return max(200, maxLooks/int64(len(different)*m.devices))
+	return max(200, maxLooks/m.thrift/int64(len(different)*m.devices))
 }
 
 // bestLayer finds the best placement of a part on one token group of so many

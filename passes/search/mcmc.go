@@ -29,7 +29,7 @@ func starts(m *model, best *Plan, hand []*Plan) []*state {
 		if h.priced == nil {
 			continue
 		}
-		if old := by[of(h)]; old == nil || m.penalised(h.priced.score, h.priced.bytes) < m.penalised(old.priced.score, old.priced.bytes) {
+		if old := by[of(h)]; old == nil || m.rank(h.priced) < m.rank(old.priced) {
 			by[of(h)] = h
 		}
 	}
@@ -38,7 +38,7 @@ func starts(m *model, best *Plan, hand []*Plan) []*state {
 		list = append(list, by[sizes].priced)
 	}
 	slices.SortStableFunc(list, func(a, b *state) int {
-		return cmp.Compare(m.penalised(a.score, a.bytes), m.penalised(b.score, b.bytes))
+		return cmp.Compare(m.rank(a), m.rank(b))
 	})
 	return list
 }
@@ -50,7 +50,7 @@ func (m *model) walks(starts []*state, hand []*placement.Placement, budget int64
 	var best *state
 	worth := 0
 	for _, s := range starts {
-		if m.penalised(s.score, s.bytes) <= 2*m.penalised(starts[0].score, starts[0].bytes) {
+		if m.rank(s) <= 2*m.rank(starts[0]) {
 			worth++
 		}
 	}
@@ -65,7 +65,7 @@ func (m *model) walks(starts []*state, hand []*placement.Placement, budget int64
 		if err != nil {
 			return nil, err
 		}
-		if best == nil || m.fits(s.bytes) && (s.score < best.score || !m.fits(best.bytes)) {
+		if best == nil || m.better(s, best) {
 			best = s
 		}
 	}
@@ -82,6 +82,8 @@ func (m *model) mcmc(start *state, hand []*placement.Placement, budget int64, se
 	now, best := start.clone(), start
 	hot := start.score / 200 // half a percent of the price is accepted at even odds
 	since := int64(0)
+	m.press = 1
+	defer func() { m.press = 1 }()
 	for i := range budget {
 		e, ok := v.propose(now.p)
 		if !ok {
@@ -92,28 +94,47 @@ func (m *model) mcmc(start *state, hand []*placement.Placement, budget int64, se
 			return nil, err
 		}
 		heat := hot / budget * (budget - i)
-		if !v.accept(m.penalised(t.score, t.bytes)-m.penalised(now.score, now.bytes), heat) {
+		if !v.accept(m.penalised(t.score, t.bytes, t.times)-m.rank(now), heat) {
 			m.drop(now, t)
 			continue
 		}
 		m.keepTrial(now, t)
-		if m.fits(now.bytes) && (now.score < best.score || !m.fits(best.bytes)) {
+		if m.better(now, best) {
 			best, since = now.clone(), 0
 		} else if since++; since > budget/10+100 {
 			now, since = best.clone(), 0
+			if !m.keeps(best.times) {
+				m.press *= 4
+			}
 		}
 	}
 	return best, nil
 }
 
-// penalised is the score, and as much again for every tenth of a device's
-// memory that is too much.
-func (m *model) penalised(score int64, bytes []int64) int64 {
-	over := m.over(bytes)
-	if over == 0 || m.budget < 10 {
-		return score
+// better reports whether a walk would rather end with a than with b: with what
+// can be used, then with what costs less. Where limits are broken, whatever
+// comes closer is progress.
+func (m *model) better(a, b *state) bool {
+	switch {
+	case m.feasible(a):
+		return a.score < b.score || !m.feasible(b)
+	case len(m.limits) == 0 || m.feasible(b):
+		return false
 	}
-	return score + score/1000*min(over/(m.budget/10000+1), 1e6)
+	return m.rank(a) < m.rank(b)
+}
+
+// rank is the price of a state by which walks compare.
+func (m *model) rank(s *state) int64 { return m.penalised(s.score, s.bytes, s.times) }
+
+// penalised is the score, and as much again for every tenth of a device's
+// memory or of a limit that is too much.
+func (m *model) penalised(score int64, bytes, times []int64) int64 {
+	far := m.late(times) * m.press
+	if over := m.over(bytes); over > 0 && m.budget >= 10 {
+		far += min(over/(m.budget/10000+1), 1e6)
+	}
+	return score + score/1000*min(far, 1e6)
 }
 
 // accept decides by chance whether to go on with a price that is higher by

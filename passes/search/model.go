@@ -55,6 +55,8 @@ type model struct {
 	*Problem
 	devices int
 	loads   []load
+	limits  []limit
+	press   int64       // how much times beyond limits count, next to memory
 	width   int         // batches of all loads together
 	parts   []*part     // of the outline; equal ones are shared
 	budget  int64       // bytes of a device
@@ -70,6 +72,8 @@ type model struct {
 	memo    int               // prices that are kept; see tryPart
 	ones    map[*part][]int64 // bounds on one token group of so many devices
 	looks   int64             // that "exact" has left for a layer
+	thrift  int64             // what maxLooks is divided by
+	only    int               // the number of token groups that "exact" looks at; 0: all
 	counts  Counts
 }
 
@@ -107,7 +111,7 @@ func newModel(p *Problem) (*model, error) {
 	if err := p.Workload.Check(); err != nil {
 		return nil, err
 	}
-	m := &model{Problem: p, devices: p.Machine.Devices, ones: map[*part][]int64{}, prices: map[string][]int64{}, pricers: map[[3]int]*cost.Pricer{}}
+	m := &model{Problem: p, devices: p.Machine.Devices, limits: limitsOf(&p.Workload), press: 1, thrift: 1, ones: map[*part][]int64{}, prices: map[string][]int64{}, pricers: map[[3]int]*cost.Pricer{}}
 	if m.devices > maxDevices {
 		return nil, fmt.Errorf("search: need at most %d devices, have %d", maxDevices, m.devices)
 	}

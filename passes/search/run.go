@@ -27,6 +27,9 @@ type Options struct {
 	Seed     uint64 // of mcmc
 }
 
+// searchedName names placements that a search has put together.
+const searchedName = "searched"
+
 // DefaultBudget is how many changes a walk proposes.
 const DefaultBudget = 20000
 
@@ -42,7 +45,10 @@ type Priced struct {
 	Steps []int64 `json:"steps_ps,omitempty"`
 	// Bytes is what each device keeps: weights and KV entries.
 	Bytes []int64 `json:"bytes,omitempty"`
-	Fits  bool    `json:"fits"`
+	// Fits says whether it fits into memory and keeps the limits.
+	Fits bool `json:"fits"`
+	// Times are the limits of the workload, and what is reached of each.
+	Times []Time `json:"times,omitempty"`
 }
 
 // Result is what a search found.
@@ -78,17 +84,26 @@ func (r *Result) Best() *Priced {
 	return best
 }
 
-// FitError says that no placement was found that fits.
+// FitError says that no placement was found that fits into memory, or none of
+// those that keeps the limits.
 type FitError struct {
 	Machine string
 	Name    string // the strategy that comes closest
 	Need    int64  // bytes of its fullest device
 	Have    int64
+	// Missed are the limits that are not kept, or not together; empty if it is
+	// memory that is missing.
+	Missed []Missed
+	// Together says that it is proven that no placement keeps all of them.
+	Together bool
 }
 
 // Error implements error on one line.
 func (e *FitError) Error() string {
-	if e.Name == "" {
+	switch {
+	case len(e.Missed) > 0:
+		return e.missed()
+	case e.Name == "":
 		return fmt.Sprintf("no placement works on %s; use another number of devices", e.Machine)
 	}
 	return fmt.Sprintf("nothing fits %s: a device needs %.1f GB for weights and KV entries (%s comes closest), has room for %.1f; use more devices, fewer --sequences or a shorter --context",
@@ -109,47 +124,48 @@ func Run(p *Problem, o Options) (*Result, error) {
 	}
 	r := &Result{Searcher: "hand"}
 	hand := m.hand()
-	best, closest := bestOf(m, hand)
+	best := bestOf(hand)
+	var found []*Plan // where limits are in the way
 	for _, h := range hand {
 		r.Hand = append(r.Hand, m.priced(h))
 	}
 	if o.Searcher == "exact" || o.Searcher == "auto" {
-		if err := m.runExact(r, &best); err != nil {
+		if found, err = m.runExact(r, &best, hand); err != nil {
 			return nil, err
 		}
 	}
 	if o.Searcher == "mcmc" || o.Searcher == "auto" && (best == nil || best.priced.score/scoreUnits > r.Bound) {
-		if err := m.runWalk(r, &best, hand, o); err != nil {
+		end, err := m.runWalk(r, &best, slices.Concat(hand, found), o)
+		if err != nil {
 			return nil, err
 		}
+		found = append(found, end)
+	}
+	if best == nil {
+		best, err = m.fit(r, hand, found, o)
 	}
 	r.Counts = m.counts
-	if best == nil {
-		return r, m.nothingFits(closest)
+	if err != nil {
+		return r, err
 	}
 	r.Chosen = m.priced(best)
 	return r, nil
 }
 
-// bestOf returns the best plan that can be used, and the one that needs least
-// memory.
-func bestOf(m *model, hand []*Plan) (best, closest *Plan) {
+// bestOf returns the best plan that can be used, or nil.
+func bestOf(hand []*Plan) *Plan {
+	var best *Plan
 	for _, h := range hand {
-		if h.priced == nil {
-			continue
-		}
-		if h.Why == "" && (best == nil || h.priced.score < best.priced.score) {
+		if h.priced != nil && h.Why == "" && (best == nil || h.priced.score < best.priced.score) {
 			best = h
 		}
-		if closest == nil || slices.Max(h.priced.bytes) < slices.Max(closest.priced.bytes) {
-			closest = h
-		}
 	}
-	return best, closest
+	return best
 }
 
-// runExact lets "exact" improve on the best.
-func (m *model) runExact(r *Result, best **Plan) error {
+// runExact lets "exact" improve on the best. Where limits are in the way it
+// returns what it found besides.
+func (m *model) runExact(r *Result, best **Plan, hand []*Plan) ([]*Plan, error) {
 	beat := int64(never)
 	if *best != nil {
 		beat = (*best).priced.score
@@ -157,11 +173,17 @@ func (m *model) runExact(r *Result, best **Plan) error {
 	e, err := m.exact(beat)
 	if err != nil {
 		r.Limit = err.Error()
-		return nil // the model is not one that it can solve; others can search
+		return nil, nil // the model is not one that it can solve; others can search
+	}
+	var found []*Plan
+	if e.bound < beat && len(m.limits) > 0 && (e.best == nil || !m.keeps(e.best.times)) {
+		if found, err = m.relax(e, hand); err != nil {
+			return nil, err
+		}
 	}
 	r.Bound, r.Limit = e.bound/scoreUnits, e.limit
 	if e.best != nil && (*best == nil || e.best.score < (*best).priced.score) {
-		*best = &Plan{Name: "searched", Place: e.best.p, priced: e.best}
+		*best = &Plan{Name: searchedName, Place: e.best.p, priced: e.best}
 		r.Searcher = "exact"
 	}
 	if *best != nil && e.bound > (*best).priced.score { // a named strategy is as good as anything
@@ -170,35 +192,38 @@ func (m *model) runExact(r *Result, best **Plan) error {
 	if *best != nil && (*best).priced.score/scoreUnits <= r.Bound {
 		r.Limit = ""
 	}
-	return nil
+	return found, nil
 }
 
-// runWalk lets "mcmc" improve on the best.
-func (m *model) runWalk(r *Result, best **Plan, hand []*Plan, o Options) error {
+// runWalk lets "mcmc" improve on the best. It returns where it ended, which can
+// be used or not.
+func (m *model) runWalk(r *Result, best **Plan, hand []*Plan, o Options) (*Plan, error) {
 	if o.Budget == 0 {
 		o.Budget = DefaultBudget
 	}
-	hand = append(hand, m.copied(hand)...)
+	hand = slices.Concat(hand, m.copied(hand))
 	s, err := m.walks(starts(m, *best, hand), placements(hand), o.Budget, o.Seed)
 	if err != nil || s == nil {
-		return err
+		return &Plan{}, err
 	}
 	// A walk adds up changes; what it found is priced as a whole before it counts.
 	whole, err := m.place(s.p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if whole.score != s.score {
-		return fmt.Errorf("internal error: a walk ends with score %d, the whole price is %d", s.score, whole.score)
+		return nil, fmt.Errorf("internal error: a walk ends with score %d, the whole price is %d", s.score, whole.score)
 	}
-	if m.fits(s.bytes) && (*best == nil || s.score < (*best).priced.score) {
-		p := *s.p
-		p.Strategy = "searched"
-		s.p = &p
-		*best = &Plan{Name: "searched", Place: &p, priced: s}
+	p := *s.p
+	p.Strategy = searchedName
+	s = whole
+	s.p = &p
+	end := &Plan{Name: searchedName, Place: &p, priced: s}
+	if m.feasible(s) && (*best == nil || s.score < (*best).priced.score) {
+		*best = end
 		r.Searcher = "mcmc"
 	}
-	return nil
+	return end, nil
 }
 
 // placements lists those of plans that could be made.
@@ -212,12 +237,60 @@ func placements(hand []*Plan) []*placement.Placement {
 	return list
 }
 
-func (m *model) nothingFits(closest *Plan) error {
+// fit is what is left to do where nothing was found that can be used: to say what
+// is missing, memory or time within the limits. For limits it looks for what
+// takes least time, which may be within them.
+func (m *model) fit(r *Result, hand, found []*Plan, o Options) (*Plan, error) {
+	fit := m.fitting(slices.Concat(hand, found))
+	if len(fit) == 0 || len(m.limits) == 0 {
+		return nil, m.tooLittle(hand)
+	}
+	w := &fastest{}
+	if o.Searcher != "hand" {
+		var err error
+		if w, err = m.fastest(); err != nil {
+			w = &fastest{} // the model is not one that "exact" can solve
+		}
+		best := bestOf(m.fitting(w.found))
+		r.Searcher = "exact"
+		if o.Searcher != "exact" {
+			end, err := m.runWalk(r, &best, slices.Concat(hand, w.found), o)
+			if err != nil {
+				return nil, err
+			}
+			w.found = append(w.found, end)
+		}
+		if best != nil {
+			return best, nil
+		}
+	}
+	return nil, m.limitsMissed(append(fit, m.fitting(w.found)...), w)
+}
+
+// tooLittle says how much memory is missing.
+func (m *model) tooLittle(hand []*Plan) error {
 	e := &FitError{Machine: m.Machine.Name, Have: m.budget}
+	var closest *Plan
+	for _, h := range hand {
+		if h.priced != nil && (closest == nil || slices.Max(h.priced.bytes) < slices.Max(closest.priced.bytes)) {
+			closest = h
+		}
+	}
 	if closest != nil {
 		e.Name, e.Need = closest.Name, slices.Max(closest.priced.bytes)
 	}
 	return e
+}
+
+// fitting lists the plans that fit into memory.
+func (m *model) fitting(plans []*Plan) []*Plan {
+	var list []*Plan
+	for _, h := range plans {
+		if h.priced != nil && m.fits(h.priced.bytes) {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // priced is a plan in the form for others.
@@ -226,7 +299,7 @@ func (m *model) priced(h *Plan) *Priced {
 	if h.priced == nil {
 		return p
 	}
-	p.Score, p.Bytes, p.Fits = h.priced.score/scoreUnits, h.priced.bytes, m.fits(h.priced.bytes)
+	p.Score, p.Bytes, p.Fits, p.Times = h.priced.score/scoreUnits, h.priced.bytes, m.feasible(h.priced), m.timesTo(h.priced.times)
 	for i := range m.loads {
 		l := &m.loads[i]
 		var sum int64
@@ -256,10 +329,7 @@ func Price(p *Problem, list ...*placement.Placement) ([]*Priced, error) {
 		if err != nil {
 			return nil, err
 		}
-		h := &Plan{Name: pl.Strategy, Place: pl, priced: s}
-		if !m.fits(s.bytes) {
-			h.Why = m.tooLarge(s.bytes)
-		}
+		h := &Plan{Name: pl.Strategy, Place: pl, priced: s, Why: m.why(s.bytes, s.times)}
 		out = append(out, m.priced(h))
 	}
 	return out, nil

@@ -15,6 +15,7 @@ type trial struct {
 	parts []tried
 	score int64
 	bytes []int64
+	times []int64 // of each batch, where something depends on them; see timed
 }
 
 type tried struct {
@@ -58,8 +59,11 @@ func (m *model) try(s *state, e edit) (*trial, error) {
 		}
 	}
 	m.retieTrial(s, t)
+	if m.timed() {
+		m.sumTimes(s, t)
+	}
 	if m.Workload.Quantile > 0 {
-		t.score = m.quantile(m.timesOf(s, t))
+		t.score = m.quantile(t.times)
 	}
 	return t, nil
 }
@@ -162,8 +166,8 @@ func (m *model) retieTrial(s *state, t *trial) {
 
 // keep makes a trial part of the state.
 func (m *model) keepTrial(s *state, t *trial) {
-	if m.Workload.Quantile > 0 {
-		s.times = m.timesOf(s, t)
+	if m.timed() {
+		copy(s.times, t.times)
 	}
 	for _, p := range t.parts {
 		s.parts[p.at] = p.partState
@@ -175,15 +179,18 @@ func (m *model) keepTrial(s *state, t *trial) {
 // drop undoes a trial.
 func (m *model) drop(s *state, t *trial) { t.undo.put(s.p) }
 
-// timesOf sums the times of each batch with a trial.
-func (m *model) timesOf(s *state, t *trial) []int64 {
-	times := slices.Clone(s.times)
+// timed reports whether changes need to know the times of batches, not only the
+// score.
+func (m *model) timed() bool { return m.Workload.Quantile > 0 || len(m.limits) > 0 }
+
+// sumTimes sums the times of each batch with a trial.
+func (m *model) sumTimes(s *state, t *trial) {
+	t.times = append(t.times[:0], s.times...)
 	for _, p := range t.parts {
 		for j, x := range p.times {
-			times[j] += x - s.parts[p.at].times[j]
+			t.times[j] += x - s.parts[p.at].times[j]
 		}
 	}
-	return times
 }
 
 // clone copies a state, so that one of the two can be edited.

@@ -17,8 +17,12 @@ type Workload struct {
 	Name  string `json:"name"`
 	Doc   string `json:"doc,omitempty"`
 	Steps []Step `json:"steps"`
-	// FirstToken and PerToken are limits in ps, or 0: on the prompt steps
-	// together, and on each decode step of the workload.
+	// Prompts is how many prompts the prompt steps work through, one after the
+	// other: each takes the same part of their counts. 0 is one prompt.
+	Prompts int64 `json:"prompts,omitempty"`
+	// FirstToken and PerToken are limits in ps, or 0: on the prompt steps of one
+	// prompt together, and on each decode step of the workload. They apply to
+	// what ranks: the mean over the sampled batches, or the quantile.
 	FirstToken int64 `json:"first_token_ps,omitempty"`
 	PerToken   int64 `json:"per_token_ps,omitempty"`
 	// Quantile, in parts of a thousand, ranks placements by a quantile over
@@ -53,18 +57,19 @@ func prefill(prompt, chunk int, count int64) Step {
 // Preset is a workload that has a name.
 type Preset struct {
 	Name, Doc string
+	prompts   int64 // that the prompt steps work through, if not one
 	steps     func(chunk int) []Step
 }
 
 // Presets is the table of workloads. The first is the default.
 var Presets = [...]Preset{
-	{"mixed", "a prompt of 2,048 tokens and, for each, 64 decode steps of 1, of 8 and of 64 sequences", func(chunk int) []Step {
+	{"mixed", "a prompt of 2,048 tokens and, for each, 64 decode steps of 1, of 8 and of 64 sequences", 0, func(chunk int) []Step {
 		return []Step{decode(1, 64), decode(8, 64), decode(64, 64), prefill(2048, chunk, 1)}
 	}},
-	{"latency", "decode steps of one sequence", func(int) []Step { return []Step{decode(1, 1)} }},
-	{"throughput", "decode steps of 64 sequences", func(int) []Step { return []Step{decode(64, 1)} }},
-	{"prefill", "prompts of 2,048 tokens", func(chunk int) []Step { return []Step{prefill(2048, chunk, 1)} }},
-	{"chat", "a prompt of 512 tokens, then 256 decode steps of 8 sequences", func(chunk int) []Step {
+	{"latency", "decode steps of one sequence", 0, func(int) []Step { return []Step{decode(1, 1)} }},
+	{"throughput", "decode steps of 64 sequences", 0, func(int) []Step { return []Step{decode(64, 1)} }},
+	{"prefill", "prompts of 2,048 tokens", 0, func(chunk int) []Step { return []Step{prefill(2048, chunk, 1)} }},
+	{"chat", "a prompt of 512 tokens, then 256 decode steps of 8 sequences", 8, func(chunk int) []Step {
 		return []Step{decode(8, 256), prefill(512, chunk, 8)}
 	}},
 }
@@ -107,7 +112,7 @@ func ParseWorkload(spec string, chunk int) (Workload, error) {
 	var names []string
 	for _, p := range Presets {
 		if p.Name == spec {
-			return Workload{Name: p.Name, Doc: p.Doc, Steps: p.steps(chunk)}, nil
+			return Workload{Name: p.Name, Doc: p.Doc, Steps: p.steps(chunk), Prompts: p.prompts}, nil
 		}
 		names = append(names, p.Name)
 	}
@@ -168,7 +173,7 @@ func (w Workload) Check() error {
 			return bad(at+", count", "1 to 1048576", fmt.Sprint(s.Count))
 		}
 	}
-	return nil
+	return w.checkLimits(bad)
 }
 
 // Loads lists the kinds of steps, each once.
