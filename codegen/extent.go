@@ -3,26 +3,27 @@ package codegen
 import "moec/ir/tensor"
 
 // Extent is a number that a step decides: N times the sum of the symbols'
-// values, or N alone without symbols.
+// values, or N alone without symbols; and Plus more.
 type Extent struct {
 	N    int
 	Syms []tensor.Sym
+	Plus int
 }
 
 // Of returns the extent in a step.
 func (e Extent) Of(b tensor.Bounds) int {
 	if len(e.Syms) == 0 {
-		return e.N
+		return e.N + e.Plus
 	}
 	sum := 0
 	for _, s := range e.Syms {
 		sum += b(s)
 	}
-	return e.N * sum
+	return e.N*sum + e.Plus
 }
 
 // times returns e multiplied by n.
-func (e Extent) times(n int) Extent { return Extent{e.N * n, e.Syms} }
+func (e Extent) times(n int) Extent { return Extent{e.N * n, e.Syms, e.Plus * n} }
 
 // fixed is an extent that every step has.
 func fixed(n int) Extent { return Extent{N: n} }

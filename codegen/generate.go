@@ -17,9 +17,10 @@ type Code struct {
 	Arch     string
 	Units    []Unit
 	Launches map[At]*Launch
-	Wholes   map[string]*Whole // by program
-	Loading  int               // index of the unit that puts weights in their places
-	Sampling int               // index of the unit that chooses tokens
+	Wholes   map[string]*Whole  // by program
+	Series   map[string]*Series // by program
+	Loading  int                // index of the unit that puts weights in their places
+	Sampling int                // index of the unit that chooses tokens
 }
 
 // Unit is one source and the instantiations in it.
@@ -35,16 +36,14 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	for _, c := range k.Choices {
 		chosen[At{c.Program, c.Block, c.Device, c.Step, c.Body}] = c
 	}
-	g := &generator{code: &Code{Arch: k.Arch, Launches: make(map[At]*Launch, len(chosen)), Wholes: make(map[string]*Whole)}, made: make(map[string]map[string]string)}
+	g := &generator{code: &Code{Arch: k.Arch, Launches: make(map[At]*Launch, len(chosen)), Wholes: make(map[string]*Whole), Series: make(map[string]*Series)}, made: make(map[string]map[string]string)}
 	uses := make(map[At]*use)
 	g.loading(p)
 	g.add(useOf("choose"))
 	for _, w := range k.Wholes {
-		whole, err := g.whole(p, w)
-		if err != nil {
+		if err := g.whole(p, w); err != nil {
 			return nil, err
 		}
-		g.code.Wholes[w.Program] = whole
 	}
 	err := sites(p, func(s *site) error {
 		s.layout = layoutOf(k.Layouts, s)
@@ -73,6 +72,13 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	g.code.Loading, g.code.Sampling = g.unit("load.cuh"), g.unit("sample.cuh")
 	for _, w := range g.code.Wholes {
 		w.Unit = g.unit("decode.cuh")
+	}
+	for _, s := range g.code.Series {
+		for _, r := range s.Runs {
+			for _, c := range r.Calls {
+				c.Unit = g.unit(c.use.kernel.File)
+			}
+		}
 	}
 	return g.code, nil
 }

@@ -5,69 +5,62 @@ import (
 	"strings"
 	"testing"
 
+	"moec/codegen/kernels"
 	"moec/codegen/nvcc"
+	"moec/ir/tensor"
 )
 
-// hopper are instantiations of the kernels for many tokens, with the sizes of
-// Mixtral 8x7B: a file, and how it is called.
-var hopper = []struct{ name, file, args, call string }{
-	{"gemm", "gemm_wgmma.cuh", "float* o, const {E}* x, const {E}* w, long long n, const __grid_constant__ moec::Segments<1, 1> c",
-		"gemm<{E}, {E}, 6144, 4096, 1, 192, 5, 1>(o, x, w, n, c)"},
-	{"gemm_round", "gemm_wgmma.cuh", "{E}* o, const {E}* x, const {E}* w, long long n, const __grid_constant__ moec::Segments<8, 1> c",
-		"gemm_round<{E}, {E}, 4096, 4096, 8, 128, 5, 1>(o, x, w, n, c)"},
-	{"gemm_rows", "gemm_wgmma.cuh", "{E}* o, const {E}* x, const {E}* w, long long n, const __grid_constant__ moec::Segments<1, 1> c",
-		"gemm_round<{E}, {E}, 4096, 4096, 1, 256, 4, 0>(o, x, w, n, c)"},
-	{"gemm_add", "gemm_wgmma.cuh", "{E}* o, const {E}* x, const {E}* w, const {E}* m, long long n, const __grid_constant__ moec::Segments<2, 1> c",
-		"gemm_add<{E}, {E}, 4096, 4096, 2, 128, 6, 1>(o, x, w, m, n, c)"},
-	{"list_slots", "gemm_grouped.cuh", "int* s, int* l, const int* ids, int n, int room, const __grid_constant__ moec::Held<8, 8> held",
-		"list_slots<2, 8, 8, 1024>(s, l, ids, n, room, held)"},
-	{"fill_panels", "gemm_grouped.cuh", "{E}* o, const {E}* x, const int* l, long long n", "fill_panels<{E}, 2, 4096>(o, x, l, n)"},
-	{"grouped_gate", "gemm_grouped.cuh", "{E}* o, const {E}* x, const {E}* w, const int* s, const int* l, long long n, const __grid_constant__ moec::Segments<1, 1> c",
-		"grouped_gate<moec::QuickSilu, {E}, {E}, 28672, 4096, 8, 256, 4, 1>(o, x, w, s, l, n, c)"},
-	{"grouped_round", "gemm_grouped.cuh", "{E}* o, const {E}* x, const {E}* w, const int* s, const int* l, long long n, const __grid_constant__ moec::Segments<8, 1> c",
-		"grouped_round<{E}, {E}, 4096, 14336, 8, 128, 5, 8>(o, x, w, s, l, n, c)"},
-	{"grouped", "gemm_grouped.cuh", "float* o, const {E}* x, const {E}* w, const int* s, const int* l, long long n, const __grid_constant__ moec::Segments<2, 1> c",
-		"grouped<{E}, {E}, 4096, 14336, 8, 192, 5, 2>(o, x, w, s, l, n, c)"},
-	{"combine_add", "gemm_grouped.cuh", "{E}* o, const {E}* x, const int* ids, const float* w, const {E}* m, long long n",
-		"combine_add<{E}, float, 2, 4096, 8>(o, x, ids, w, m, n)"},
-	{"flash", "flash_attention.cuh", "{E}* o, const {E}* q, const {E}* k, const int* s, const int* p, const float* sinks, const int* t, int wide, int n, const __grid_constant__ moec::Rule r",
-		"flash<{E}, {E}, float, 32, 8, 16, 0>(o, q, k, s, p, sinks, t, wide, n, r)"},
-}
-
-// hopperThreads is the size of a block: one warp group that copies and two that
-// multiply; list_slots has more.
-var hopperThreads = map[string]string{"list_slots": "1024"}
-
-// hopperSource instantiates those of a file.
-func hopperSource(file, element string) (source string, count int) {
-	var out strings.Builder
-	out.WriteString("#include \"" + file + "\"\n")
-	for _, k := range hopper {
-		if k.file != file {
-			continue
-		}
-		threads := hopperThreads[k.name]
-		if threads == "" {
-			threads = "384"
-		}
-		out.WriteString(strings.ReplaceAll("extern \"C\" __global__ void __launch_bounds__("+threads+", 1) real_"+k.name+"("+k.args+") {\n  moec::"+k.call+";\n}\n", "{E}", element))
-		count++
+// hopper lists the kernels for Hopper with the sizes of Mixtral 8x7B and every
+// way to cut sums.
+func hopper(e tensor.DType) []*use {
+	list := []*use{
+		useOf("decode", e, 32, 4096, 32, 8, 128, 14336, 8, 2, 32000, 16, 256, 8, 8),
+		useOf("prefill_begin", 64, 16), useOf("prefill_embed", e, 4096), useOf("prefill_sum", e, 4096, 2), useOf("prefill_route", e, 4096, 8, 2),
+		useOf("flash", e, 32, 8, 16), useOf("gemm", e, 32000, 4096, 1, 128, 6), useOf("gemm_heads", e, 32, 8, 4096, 256, 4),
+		useOf("list_slots", 2, 8, 8), useOf("fill_panels", e, 2, 4096), useOf("grouped_gate", e, 28672, 4096, 8, 256, 4),
 	}
-	return out.String(), count
+	for _, segments := range []int{1, 2, 4, 8} {
+		width, stages := tileOf(segments)
+		list = append(list, useOf("gemm_round", e, 4096, 4096, segments, width, stages), useOf("grouped_round", e, 4096, 14336, 8, width, stages, segments))
+	}
+	return list
 }
 
-// TestRealHopper compiles the kernels for many tokens: without warnings, which
-// would say that matrix instructions wait for each other, and without local
-// memory. For an older architecture they only have to compile.
+// TestHopperIsWhole checks that the list has every kernel for Hopper.
+func TestHopperIsWhole(t *testing.T) {
+	have := make(map[string]bool)
+	for _, u := range hopper(tensor.BF16) {
+		have[u.kernel.Name] = true
+		if err := u.kernel.Check(u.params); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, k := range kernels.Table() {
+		if (k.Arch == kernels.Lookup("decode").Arch) != have[k.Name] {
+			t.Errorf("kernel %s for %q: in the list: %t", k.Name, k.Arch, have[k.Name])
+		}
+	}
+}
+
+// TestRealHopper compiles them: without warnings, which would say that matrix
+// instructions wait for each other, and without local memory. For an older
+// architecture they only have to compile.
 func TestRealHopper(t *testing.T) {
 	c := realCompiler(t)
 	var list []nvcc.Request
 	var counts []int
-	for _, file := range []string{"gemm_wgmma.cuh", "gemm_grouped.cuh", "flash_attention.cuh"} {
-		for _, to := range []struct{ arch, element string }{{"sm_90a", "moec::bf16"}, {"sm_80", "moec::f16"}} {
-			source, n := hopperSource(file, to.element)
-			list = append(list, nvcc.Request{Name: file + " for " + to.arch, Source: source, Includes: headers(file), Arch: to.arch, Flags: flags})
-			counts = append(counts, n)
+	for _, to := range []struct {
+		arch    string
+		element tensor.DType
+	}{{"sm_90a", tensor.BF16}, {"sm_80", tensor.F16}} {
+		g := &generator{code: &Code{Arch: to.arch}, made: make(map[string]map[string]string)}
+		for _, u := range hopper(to.element) {
+			g.add(u)
+		}
+		g.units()
+		list = append(list, g.code.Requests()...)
+		for _, u := range g.code.Units {
+			counts = append(counts, len(u.Symbols))
 		}
 	}
 	results, err := c.CompileAll(context.Background(), list, 2, nil)
@@ -76,14 +69,14 @@ func TestRealHopper(t *testing.T) {
 	}
 	for i, res := range results {
 		if len(res.Warnings) > 0 {
-			t.Errorf("%s: %s", list[i].Name, strings.Join(res.Warnings, "\n"))
+			t.Errorf("%s for %s: %s", list[i].Name, list[i].Arch, strings.Join(res.Warnings, "\n"))
 		}
 		if len(res.Report) != counts[i] {
-			t.Errorf("%s has %d functions, need %d", list[i].Name, len(res.Report), counts[i])
+			t.Errorf("%s for %s has %d functions, need %d", list[i].Name, list[i].Arch, len(res.Report), counts[i])
 		}
 		for _, f := range res.Report {
 			if f.Local() {
-				t.Errorf("%s uses local memory: %v", list[i].Name, f)
+				t.Errorf("%s for %s uses local memory: %v", list[i].Name, list[i].Arch, f)
 			}
 		}
 	}

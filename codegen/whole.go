@@ -26,18 +26,21 @@ type FieldKind uint8
 
 // The kinds. Pointers and numbers have no gaps.
 const (
-	BufferField   FieldKind = iota // pointer to the program's buffer Name
-	WeightField                    // pointer to weight Name outside the layers
-	WeightsField                   // pointer to the first layer's weight Name, and the bytes from layer to layer
-	CachesField                    // the same of cache Name
-	ConstField                     // pointer to constant Name
-	PagesField                     // pointer to the page table of token group 0
-	SpaceField                     // pointer to the space, Offset bytes in
-	ConstantField                  // Bytes
-	CountField                     // N as a 32-bit integer
+	BufferField      FieldKind = iota // pointer to the program's buffer Name
+	WeightField                       // pointer to weight Name outside the layers
+	WeightsField                      // pointer to the first layer's weight Name, and the bytes from layer to layer
+	CachesField                       // the same of cache Name
+	ConstField                        // pointer to constant Name
+	PagesField                        // pointer to the page table of token group 0
+	SpaceField                        // pointer to the space, Offset bytes in
+	ConstantField                     // Bytes
+	CountField                        // N as a 32-bit integer
+	LongField                         // N as a 64-bit integer
+	LayerWeightField                  // pointer to weight Name of the layer whose turn it is
+	LayerCacheField                   // the same of cache Name
 )
 
-// Field is one field of the struct.
+// Field is one field of the struct, or one argument of a launch.
 type Field struct {
 	Kind   FieldKind
 	Name   string
@@ -62,6 +65,9 @@ func wholes(p *plan.Plan, k *plan.Kernels) {
 		}
 		_, space, _ := d.fields()
 		k.Wholes = append(k.Wholes, plan.Whole{Program: d.prog.Name, Tokens: decodeTokens, Kernel: "decode", Params: d.params(), Space: space})
+		if s, err := d.series(); err == nil && s.Tokens > decodeTokens {
+			k.Wholes = append(k.Wholes, plan.Whole{Program: d.prog.Name, Tokens: s.Tokens, Kernel: Prefill, Params: d.params(), Space: s.Space})
+		}
 		for _, name := range d.tiled() {
 			l := plan.Layout{Weight: name, Layout: plan.Tiles}
 			if !slices.Contains(k.Layouts, l) {
@@ -94,16 +100,26 @@ func tilesFit(p *plan.Plan, d *decoder) bool {
 	return err == nil && rows > 0
 }
 
-// whole returns the record of a whole program.
-func (g *generator) whole(p *plan.Plan, w plan.Whole) (*Whole, error) {
+// whole adds the record of a whole program.
+func (g *generator) whole(p *plan.Plan, w plan.Whole) error {
 	i := slices.IndexFunc(p.Programs, func(prog plan.Program) bool { return prog.Name == w.Program })
-	if i < 0 || w.Kernel != "decode" {
-		return nil, fmt.Errorf("the plan has kernel %s for program %q, this moec has none; compile the plan again", w.Kernel, w.Program)
+	if i < 0 || w.Kernel != "decode" && w.Kernel != Prefill {
+		return fmt.Errorf("the plan has kernel %s for program %q, this moec has none; compile the plan again", w.Kernel, w.Program)
 	}
 	d, err := matchDecoder(p, &p.Programs[i])
 	if err != nil {
-		return nil, fmt.Errorf("program %s: kernel decode cannot execute it: %w; compile the plan again", w.Program, err)
+		return fmt.Errorf("program %s: kernel %s cannot execute it: %w; compile the plan again", w.Program, w.Kernel, err)
 	}
+	if w.Kernel == Prefill {
+		g.code.Series[w.Program], err = g.seriesOf(d, w)
+		return err
+	}
+	g.code.Wholes[w.Program], err = g.wholeOf(d, w)
+	return err
+}
+
+// wholeOf returns the record of a program that kernel decode executes.
+func (g *generator) wholeOf(d *decoder, w plan.Whole) (*Whole, error) {
 	fields, space, counter := d.fields()
 	if !slices.Equal(w.Params, d.params()) || w.Space != space || w.Tokens != decodeTokens {
 		return nil, fmt.Errorf("program %s: the plan has kernel decode with %v, %d tokens and %d bytes, this moec with %v, %d and %d; compile the plan again",

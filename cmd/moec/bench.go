@@ -19,6 +19,7 @@ import (
 // benchFlags say what is measured.
 type benchFlags struct {
 	batches []int
+	prefill []int
 	prompt  int
 	steps   int
 }
@@ -45,6 +46,7 @@ of a plain read of memory in the same run; and kernel launches a step.`,
 	c.Flags().Lookup("sequences").Usage = "sequences at the same time, at least the largest batch (default 8)"
 	c.Flags().Lookup("weights").Usage = "`random`: weights drawn at random, as they are without --checkpoint"
 	c.Flags().IntSliceVar(&f.batches, "batch", []int{1, 2, 4, 8, 16, 32, 64}, "`BATCHES` to measure: sequences decoded at the same time")
+	c.Flags().IntSliceVar(&f.prefill, "prefill", []int{}, "prompts measured, in tokens: a step's at once")
 	c.Flags().IntVar(&f.prompt, "prompt-tokens", 128, "positions of each sequence before the first step")
 	c.Flags().IntVar(&f.steps, "steps", 20, "decode steps measured for each batch, 10 or more")
 	return c
@@ -92,12 +94,12 @@ func (f *benchFlags) check() error {
 	if len(f.batches) == 0 || slices.Min(f.batches) < 1 || f.prompt < 1 || f.steps < 10 {
 		return failf(exitUsage, "bench: need batches and a prompt of at least 1, and at least 10 steps")
 	}
-	return nil
+	return f.checkPrefill()
 }
 
 // allowed compares what is measured with what a plan has room for.
 func (f *benchFlags) allowed(path string, p *plan.Plan) error {
-	most, positions, groups := slices.Max(f.batches), f.prompt+f.steps+benchWarmup+1, 1
+	most, positions, groups := slices.Max(f.batches), max(f.prompt+f.steps+benchWarmup+1, slices.Max(append([]int{0}, f.prefill...))), 1
 	if len(p.Placement.Layers) > 0 {
 		groups = len(p.Placement.Layers[0].Groups)
 	}
@@ -179,7 +181,7 @@ func (b *bench) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return b.prefills(ctx)
 }
 
 func (b *bench) print(r benchRow) error {

@@ -76,86 +76,28 @@ struct QuickSilu {
   }
 };
 
-// grouped multiplies each expert's tokens by the transpose of its w [N, K], and
-// stores a result where the token's slot has it. x is panels of so many rows.
-template <typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
-__device__ __forceinline__ void grouped(float* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, ToFloats<N>{out});
-#endif
-}
-
-// grouped_round rounds the result.
+// grouped_round multiplies each expert's tokens by the transpose of its w [N, K],
+// and stores the rounded result where the token's slot has it. x is panels of so
+// many rows.
 template <typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
 __device__ __forceinline__ void grouped_round(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
                                    const Segments<SEGMENTS, 1>& cut) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, ToRows<X, N>{out});
+  panels<X, W, N, K, CAP, STAGES, SEGMENTS, Whole>(x, w, rows, list_of_tiles, cut, ToRows<X, N>{out});
 #endif
 }
 
-// grouped_gate multiplies by weights whose rows are, by turns, eight of a gate
-// and eight of what it lets through, and stores F of the gate times the other,
-// rounded, in panels of so many rows.
-template <typename F, typename X, typename W, int N, int K, int HELD, int CAP, int STAGES, int SEGMENTS>
-__device__ __forceinline__ void grouped_gate(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows,
-                                   const Segments<SEGMENTS, 1>& cut) {
+// grouped_gate multiplies each expert's tokens by a gate and by what it lets
+// through, N rows together, and stores F of the gate times the other, rounded, in
+// panels of so many rows. The sums are not cut.
+template <typename F, typename X, typename W, int N, int K, int HELD, int CAP, int STAGES>
+__device__ __forceinline__ void grouped_gate(X* out, const X* x, const W* w, const int* starts, const int* list, long long rows) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   Groups<CAP, N / weight_rows, HELD> list_of_tiles(starts, list);
-  panels<X, W, N, K, CAP, STAGES, SEGMENTS>(x, w, rows, list_of_tiles, cut, ToGate<X, F>{out, rows});
+  Segments<1, 1> cut{{0, K}, {0, 1}};
+  panels<X, W, N, K, CAP, STAGES, 1, Paired>(x, w, rows, list_of_tiles, cut, ToGate<X, F>{out, rows});
 #endif
-}
-
-// combine_add is combine over all experts, rounded, added to more and rounded
-// again: one thread eight entries that follow each other.
-template <typename X, typename W, int SLOTS, int N, int TOTAL>
-__device__ void combine_add(X* out, const X* x, const int* ids, const W* weights, const X* more, long long tokens) {
-  constexpr int wide = 8;
-  static_assert(N % wide == 0, "whole pieces");
-  long long item = thread_number();
-  if (item >= tokens * (N / wide)) return;
-  long long token = item / (N / wide);
-  int n = item % (N / wide) * wide;
-
-  float value[SLOTS][wide];
-  int expert[SLOTS];  // -1 once it is added to another
-#pragma unroll
-  for (int j = 0; j < SLOTS; j++) {
-    long long slot = token * SLOTS + j;
-    expert[j] = ids[slot];
-    float weight = widen(weights[slot]);
-    uint4 piece = *reinterpret_cast<const uint4*>(x + slot * N + n);
-    const X* entry = reinterpret_cast<const X*>(&piece);
-#pragma unroll
-    for (int i = 0; i < wide; i++) value[j][i] = weight * widen(entry[i]);
-  }
-  for (int level = 0; level == 0 || (TOTAL - 1) >> (level - 1) > 0; level++) {
-#pragma unroll
-    for (int a = 0; a < SLOTS; a++) {
-#pragma unroll
-      for (int b = a + 1; b < SLOTS; b++) {
-        if (expert[a] >= 0 && expert[b] >= 0 && expert[a] >> level == expert[b] >> level) {
-#pragma unroll
-          for (int i = 0; i < wide; i++) value[a][i] += value[b][i];
-          expert[b] = -1;
-        }
-      }
-    }
-  }
-  uint4 had = *reinterpret_cast<const uint4*>(more + token * N + n);
-  const X* old = reinterpret_cast<const X*>(&had);
-  uint4 now;
-  X* entry = reinterpret_cast<X*>(&now);
-#pragma unroll
-  for (int i = 0; i < wide; i++) {
-    X rounded;
-    narrow(&rounded, value[0][i] + 0.0f);  // everything is in the first slot
-    narrow(&entry[i], widen(old[i]) + widen(rounded));
-  }
-  *reinterpret_cast<uint4*>(out + token * N + n) = now;
 }
 
 }  // namespace moec

@@ -10,7 +10,7 @@
 //
 // Weights are on the side of the instructions that takes 64 rows at once,
 // tokens on the side that takes any multiple of eight, so little is lost where
-// an expert's tokens end. One thread fills a ring of STAGES places; two warp
+// an expert's tokens end. One warp fills a ring of STAGES places; two warp
 // groups multiply, 64 rows of w each.
 //
 // Each segment of the features is summed on its own, in steps of 16, and
@@ -137,21 +137,48 @@ struct Circle {
   __device__ int before(int back) const { return stage >= back ? stage - back : stage + STAGES - back; }
 };
 
-// pour keeps the ring full; one thread does it.
-template <typename S, int STAGES, int N, int K, typename L>
+// Whole and Paired say how the 128 rows of a tile of weights lie: as two tiles of
+// 64 rows that follow each other, or as rows of a gate in the first half of the
+// matrix and of what it lets through in the second. Paired puts eight of one and
+// eight of the other by turns; a lane copies eight rows.
+template <int N, int K>
+struct Whole {
+  static __device__ const char* start(const char* w, const Tokens& work) {
+    return w + 2ll * K * ((long long)work.matrix * N + work.column * weight_rows);
+  }
+  static __device__ void load(unsigned to, const char* tile, unsigned filled) {
+    if (lane() < 2) bulk_load(to + lane() * weight_tile, tile + lane() * 2ll * K * 64, weight_tile, filled);
+  }
+};
+template <int N, int K>
+struct Paired {
+  static constexpr int eight_rows = weight_tile / 8;
+
+  static __device__ const char* start(const char* w, const Tokens& work) {
+    return w + 2ll * K * ((long long)work.matrix * N + work.column * (weight_rows / 2));
+  }
+  static __device__ void load(unsigned to, const char* tile, unsigned filled) {
+    if (lane() < 16) bulk_load(to + lane() * eight_rows, tile + lane() / 2 * eight_rows + lane() % 2 * (1ll * K * N), eight_rows, filled);
+  }
+};
+
+// pour keeps the ring full; one warp does it.
+template <typename S, int STAGES, int K, typename Weights, typename L>
 __device__ __forceinline__ void pour(Circle<S, STAGES> ring, const char* x, const char* w, long long rows, L list) {
   Tokens work;
   for (int i = blockIdx.x; list.at(i, &work); i += gridDim.x) {
-    const char* tile = w + 2ll * K * ((long long)work.matrix * N + work.column * weight_rows);
+    const char* tile = Weights::start(w, work);
     const char* tokens = x + (long long)work.first * panel_row;
     int bytes = work.wide * panel_row;
     for (int block = 0; block < K / deep; block++) {
       unsigned filled = ring.filled + 8 * ring.stage;
       barrier_wait(ring.drained + 8 * ring.stage, ring.parity ^ 1);
-      barrier_expect(filled, 2 * weight_tile + bytes);
-      bulk_load(ring.w(), tile, weight_tile, filled);
-      bulk_load(ring.w() + weight_tile, tile + 2ll * K * 64, weight_tile, filled);
-      bulk_load(ring.x(), tokens, bytes, filled);
+      if (lane() == 0) {
+        barrier_expect(filled, 2 * weight_tile + bytes);
+        bulk_load(ring.x(), tokens, bytes, filled);
+      }
+      __syncwarp();
+      Weights::load(ring.w(), tile, filled);
       tile += weight_tile;
       tokens += rows * panel_row;
       ring.next();
@@ -250,29 +277,6 @@ __device__ __forceinline__ void pieces(const float (&sum)[WIDE / 2], const Corne
   }
 }
 
-// ToFloats stores sums as they are, in rows.
-template <int N>
-struct ToFloats {
-  static constexpr int columns = 64;  // of a warp group
-  float* out;
-
-  template <int WIDE, typename L>
-  __device__ __forceinline__ void put(const float (&sum)[WIDE / 2], const Corner& c, const L& list) const {
-    int column = c.column + threadIdx.x % group_threads / warp_size * 16 + lane() / 4;
-#pragma unroll
-    for (int j = 0; j < WIDE / 8; j++) {
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        int token = 8 * j + threadIdx.x % 4 * 2 + i;
-        if (token >= c.count) continue;
-        float* row = out + (long long)list.row(c.first + token) * N + column;
-        row[0] = sum[4 * j + i];
-        row[8] = sum[4 * j + 2 + i];
-      }
-    }
-  }
-};
-
 // ToRows stores rounded sums, in rows.
 template <typename Y, int N>
 struct ToRows {
@@ -287,8 +291,7 @@ struct ToRows {
   }
 };
 
-// ToGate takes weights whose rows are, by turns, eight of a gate and eight of
-// what it lets through. It stores F of the gate times the other, rounded, in
+// ToGate takes paired weights. It stores F of the gate times the other, rounded, in
 // panels of so many rows.
 template <typename Y, typename F>
 struct ToGate {
@@ -330,7 +333,7 @@ __device__ __forceinline__ void drink(Circle<S, STAGES>& ring, float4* place, L&
 }
 
 // panels runs a block.
-template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS, typename L, typename Store>
+template <typename X, typename W, int N, int K, int CAP, int STAGES, int SEGMENTS, template <int, int> class Weights, typename L, typename Store>
 __device__ __forceinline__ void panels(const X* x, const W* w, long long rows, L list, const Segments<SEGMENTS, 1>& cut,
                                        const Store& store) {
   using S = Panel<CAP, STAGES, SEGMENTS>;
@@ -349,8 +352,8 @@ __device__ __forceinline__ void panels(const X* x, const W* w, long long rows, L
   __syncthreads();
   if (threadIdx.x < group_threads) {
     fewer_registers<24>();
-    if (threadIdx.x == 0) {
-      pour<S, STAGES, N, K>(ring, reinterpret_cast<const char*>(x), reinterpret_cast<const char*>(w), rows, list);
+    if (threadIdx.x < warp_size) {
+      pour<S, STAGES, K, Weights<N, K>>(ring, reinterpret_cast<const char*>(x), reinterpret_cast<const char*>(w), rows, list);
     }
   } else {
     more_registers<240>();

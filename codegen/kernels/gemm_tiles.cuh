@@ -279,64 +279,28 @@ struct Plain {
   }
 };
 
-// store_words stores two rounded numbers in a word, 16 bytes at once. F makes
-// the word of columns 8j + 2q and the next, G changes a word that will be
-// stored somewhere.
-template <typename Y, int N, int BLOCKS, typename F, typename G>
-__device__ void store_words(Y* out, const Target& t, F word, G change) {
-  int q = threadIdx.x % 4;
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    long long row = (long long)max(0, t.row[r]) * N;
-#pragma unroll
-    for (int j = 0; j < BLOCKS; j += 4) {
-      unsigned w[4];
-#pragma unroll
-      for (int i = 0; i < 4; i++) w[i] = word(j + i, r);
-      exchange(w);
-      int column = t.column + (j + q) * 8;
-      bool real = t.row[r] >= 0 && (N % (8 * BLOCKS) == 0 || column < N);
-      if (N % (8 * BLOCKS) != 0) column = min(column, N - 8);
-      change(w, row + column);
-      if (real) {
-        *reinterpret_cast<uint4*>(out + row + column) = make_uint4(w[0], w[1], w[2], w[3]);
-      }
-    }
-  }
-}
-
-// Rounded stores rounded sums.
+// Rounded stores rounded sums, 16 bytes at once.
 template <typename Y, int N>
 struct Rounded {
   Y* out;
 
   template <int SUMS>
   __device__ void store(const float (&sum)[SUMS], const Target& t) const {
-    store_words<Y, N, SUMS / 4>(out, t, [&](int j, int r) { return pack(Y(), sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]); },
-                                  [](unsigned (&)[4], long long) {});
-  }
-};
-
-// Added stores the rounded sum of an entry of more and a rounded sum.
-template <typename Y, int N>
-struct Added {
-  Y* out;
-  const Y* more;
-
-  template <int SUMS>
-  __device__ void store(const float (&sum)[SUMS], const Target& t) const {
-    store_words<Y, N, SUMS / 4>(out, t, [&](int j, int r) { return pack(Y(), sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]); },
-                                  [&](unsigned (&w)[4], long long at) {
-      uint4 more4 = *reinterpret_cast<const uint4*>(more + at);
-      const unsigned had[4] = {more4.x, more4.y, more4.z, more4.w};
+    int q = threadIdx.x % 4;
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        float a, b, c, d;
-        spread(Y(), had[i], &a, &b);
-        spread(Y(), w[i], &c, &d);
-        w[i] = pack(Y(), a + c, b + d);
+    for (int r = 0; r < 2; r++) {
+      Y* row = out + (long long)max(0, t.row[r]) * N;
+#pragma unroll
+      for (int j = 0; j < SUMS / 4; j += 4) {
+        unsigned w[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) w[i] = pack(Y(), sum[4 * (j + i) + 2 * r], sum[4 * (j + i) + 2 * r + 1]);
+        exchange(w);
+        int column = t.column + (j + q) * 8;
+        bool real = t.row[r] >= 0 && (N % (2 * SUMS) == 0 || column < N);
+        if (real) *reinterpret_cast<uint4*>(row + column) = make_uint4(w[0], w[1], w[2], w[3]);
       }
-    });
+    }
   }
 };
 

@@ -67,9 +67,19 @@ func binary(op, functor string) Kernel {
 			"a_strides", "moec::Ints<{RANK}>", "b_strides", "moec::Ints<{RANK}>"), Unit: Thread, Block: threads}
 }
 
+// hopper is the architecture of the kernels with its matrix instructions.
+// gemmThreads are one warp group that copies and two that multiply, listThreads
+// keep the passes over all slots few.
+const (
+	hopper      = "sm_90a"
+	gemmThreads = 384
+	listThreads = 1024
+)
+
 // The structs that say how a contraction is cut and which experts are here.
 const (
 	segments = "moec::Segments<{SEGMENTS}, {NODES}>"
+	uncut    = "moec::Segments<{SEGMENTS}, 1>" // all of it is here
 	held     = "moec::Held<{TOTAL}, {HELD}>"
 )
 
@@ -149,5 +159,40 @@ var table = []Kernel{
 	{Name: "decode", File: "decode.cuh",
 		Call:   "decode<moec::Model<{X}, {LAYERS}, {HIDDEN}, {HEADS}, {KV_HEADS}, {DIM}, {FFN}, {EXPERTS}, {TOP}, {VOCAB}, {PAGE}, {CHUNK}, {OUT_SEGMENTS}, {DOWN_SEGMENTS}>>",
 		Params: params(typeX, numbers("LAYERS", "HIDDEN", "HEADS", "KV_HEADS", "DIM", "FFN", "EXPERTS", "TOP", "VOCAB", "PAGE", "CHUNK", "OUT_SEGMENTS", "DOWN_SEGMENTS")),
-		Args:   args("d", "moec::Decoder"), Unit: Whole, Block: decodeThreads, Shared: decodeShared, Arch: "sm_90a"},
+		Args:   args("d", "moec::Decoder"), Unit: Whole, Block: decodeThreads, Shared: decodeShared, Arch: hopper},
+
+	{Name: "prefill_begin", File: "prefill.cuh", Call: "prefill_begin<{PAIRS}, {PAGE}>", Params: numbers("PAIRS", "PAGE"),
+		Args: args("turns", "float2*", "places", "int*", "positions", "const int*", "sequences", "const int*", "pages", "const int*", "freqs", "const float*",
+			"table_width", "int", "count", "long long"), Unit: Thread, Block: threads, Arch: hopper},
+	{Name: "prefill_embed", File: "prefill.cuh", Call: "prefill_embed<{X}, {HIDDEN}>", Params: params(typeX, numbers("HIDDEN")),
+		Args: args("x", "{X}*", "normed", "{X}*", "tokens", "const int*", "embedding", "const {X}*", "norm", "const {X}*", "rows", "int", "eps", "double"),
+		Unit: Block, Block: threads, Arch: hopper},
+	{Name: "prefill_sum", File: "prefill.cuh", Call: "prefill_sum<{X}, {HIDDEN}, {TOP}>", Params: params(typeX, numbers("HIDDEN", "TOP")),
+		Args: args("x", "{X}*", "normed", "{X}*", "middle", "const {X}*", "expert_out", "const {X}*", "shares", "const float*", "norm", "const {X}*", "rows", "int",
+			"eps", "double"), Unit: Block, Block: threads, Arch: hopper},
+	{Name: "prefill_route", File: "prefill.cuh", Call: "prefill_route<{X}, {HIDDEN}, {EXPERTS}, {TOP}>", Params: params(typeX, numbers("HIDDEN", "EXPERTS", "TOP")),
+		Args: args("middle", "{X}*", "normed", "{X}*", "chosen", "int*", "shares", "float*", "x", "const {X}*", "projected", "const {X}*", "norm", "const {X}*",
+			"router", "const {X}*", "rows", "int", "eps", "double"), Unit: Block, Block: threads, Arch: hopper},
+	{Name: "flash", File: "flash_attention.cuh", Call: "flash<{X}, {X}, float, {HEADS}, {KV_HEADS}, {PAGE}, 0>", Params: params(typeX, numbers("HEADS", "KV_HEADS", "PAGE")),
+		Args: args("out", "{X}*", "q", "const {X}*", "cache", "const {X}*", "sequences", "const int*", "positions", "const int*", "sinks", "const float*",
+			"pages", "const int*", "table_width", "int", "tokens", "int", "rule", "moec::Rule"), Unit: Block, Block: gemmThreads, Arch: hopper},
+	{Name: "gemm", File: "gemm_wgmma.cuh", Call: "gemm<{X}, {X}, {N}, {K}, {SEGMENTS}, {BN}, {STAGES}, 1>", Params: params(typeX, numbers("N", "K", "SEGMENTS", "BN", "STAGES")),
+		Args: args("out", "float*", "x", "const {X}*", "w", "const {X}*", "rows", "long long", "cut", uncut), Unit: Block, Block: gemmThreads, Arch: hopper},
+	{Name: "gemm_round", File: "gemm_wgmma.cuh", Call: "gemm_round<{X}, {X}, {N}, {K}, {SEGMENTS}, {BN}, {STAGES}, 1>",
+		Params: params(typeX, numbers("N", "K", "SEGMENTS", "BN", "STAGES")),
+		Args:   args("out", "{X}*", "x", "const {X}*", "w", "const {X}*", "rows", "long long", "cut", uncut), Unit: Block, Block: gemmThreads, Arch: hopper},
+	{Name: "gemm_heads", File: "gemm_wgmma.cuh", Call: "gemm_heads<{X}, {HEADS}, {KV_HEADS}, {K}, {BN}, {STAGES}>", Params: params(typeX, numbers("HEADS", "KV_HEADS", "K", "BN", "STAGES")),
+		Args: args("query", "{X}*", "cache", "{X}*", "x", "const {X}*", "w", "const {X}*", "turns", "const float2*", "places", "const int*", "rows", "long long"),
+		Unit: Block, Block: gemmThreads, Arch: hopper},
+	{Name: "list_slots", File: "gemm_grouped.cuh", Call: "list_slots<{SLOTS}, {TOTAL}, {HELD}, {BLOCK}>", Params: numbers("SLOTS", "TOTAL", "HELD"),
+		Args: args("starts", "int*", "list", "int*", "ids", "const int*", "slots", "int", "capacity", "int", "held", held), Unit: Block, Block: listThreads, Arch: hopper},
+	{Name: "fill_panels", File: "gemm_grouped.cuh", Call: "fill_panels<{X}, {SHARE}, {K}>", Params: params(typeX, numbers("SHARE", "K")),
+		Args: args("panels", "{X}*", "x", "const {X}*", "list", "const int*", "rows", "long long"), Unit: Thread, Block: threads, Arch: hopper},
+	{Name: "grouped_gate", File: "gemm_grouped.cuh", Call: "grouped_gate<moec::QuickSilu, {X}, {X}, {N}, {K}, {HELD}, {CAP}, {STAGES}>",
+		Params: params(typeX, numbers("N", "K", "HELD", "CAP", "STAGES")),
+		Args:   args("out", "{X}*", "x", "const {X}*", "w", "const {X}*", "starts", "const int*", "list", "const int*", "rows", "long long"), Unit: Block, Block: gemmThreads, Arch: hopper},
+	{Name: "grouped_round", File: "gemm_grouped.cuh", Call: "grouped_round<{X}, {X}, {N}, {K}, {HELD}, {CAP}, {STAGES}, {SEGMENTS}>",
+		Params: params(typeX, numbers("N", "K", "HELD", "CAP", "STAGES", "SEGMENTS")),
+		Args:   args("out", "{X}*", "x", "const {X}*", "w", "const {X}*", "starts", "const int*", "list", "const int*", "rows", "long long", "cut", uncut),
+		Unit:   Block, Block: gemmThreads, Arch: hopper},
 }

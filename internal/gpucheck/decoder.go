@@ -25,13 +25,10 @@ var decoderSizes = map[string]string{"layers": "3", "hidden": "2048", "ffn": "20
 // and beside others.
 var decoderPrompts = []int{300, 70, 33, 9, 1}
 
-// checkDecoder compares the kernel for whole decoding steps with the host's
-// backend and with the plan's single steps, both from weights in tiles.
+// checkDecoder compares the kernels for whole programs, the one for decoding
+// steps and the series for many tokens, and the plan's single steps with the
+// host's backend; all read weights in tiles.
 func checkDecoder(act string) error {
-	p, err := decoderPlan(act)
-	if err != nil {
-		return err
-	}
 	var prompts [][]int
 	for i, n := range decoderPrompts {
 		ids := make([]int, n)
@@ -40,43 +37,61 @@ func checkDecoder(act string) error {
 		}
 		prompts = append(prompts, ids)
 	}
-	src := weights.Random{Seed: 5}
-	want, _, err := logits("cpu", p, src, prompts)
+	p, err := decoderPlan(act, 64)
 	if err != nil {
 		return err
 	}
-	section, err := codegen.Choose(p, "sm_90a")
+	want, _, err := logits("cpu", p, decoderWeights, prompts)
 	if err != nil {
 		return err
 	}
-	if len(section.Wholes) != 1 {
-		return fmt.Errorf("no kernel executes the whole program")
-	}
-	steps := section
-	steps.Wholes = nil
 	for _, c := range []struct {
-		name    string
-		section plan.Kernels
-	}{{"whole", section}, {"steps", steps}} {
-		p.Kernels = []plan.Kernels{c.section}
+		name           string
+		tokens         int // of a step, at most
+		wholes, remain int // programs that the plan has, and from which one on
+	}{{"whole", 64, 1, 0}, {"steps", 64, 1, 1}, {"series", 512, 2, 1}} {
+		if p, err = decoderPlan(act, c.tokens); err != nil {
+			return err
+		}
+		section, err := codegen.Choose(p, "sm_90a")
+		if err != nil {
+			return err
+		}
+		if len(section.Wholes) != c.wholes {
+			return fmt.Errorf("%s: %d of %d kernels execute the whole program", c.name, len(section.Wholes), c.wholes)
+		}
+		section.Wholes = section.Wholes[c.remain:]
+		p.Kernels = []plan.Kernels{section}
 		if err := plan.Verify(p); err != nil {
 			return err
 		}
-		got, took, err := logits("cuda", p, src, prompts)
-		if err != nil {
+		if err := checkWhole(c.name, act, p, prompts, want); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		note := ""
-		for i := range prompts {
-			alone, _, err := logits("cuda", p, src, prompts[i:i+1])
-			if err != nil {
-				return err
-			}
-			note += fmt.Sprintf(" %d alone: %s;", len(prompts[i]), sameBits(alone, got[i:i+1]))
-		}
-		note += " " + spread(compare(got, want, p.Model.Vocab).divergences)
-		printDecoder(c.name, act, compare(got, want, p.Model.Vocab), took, note)
 	}
+	return nil
+}
+
+// decoderWeights are made up.
+var decoderWeights = weights.Random{Seed: 5}
+
+// checkWhole compares all prompts together with the host's logits, and with each
+// alone.
+func checkWhole(name, act string, p *plan.Plan, prompts [][]int, want [][]float32) error {
+	got, took, err := logits("cuda", p, decoderWeights, prompts)
+	if err != nil {
+		return err
+	}
+	note := ""
+	for i := range prompts {
+		alone, _, err := logits("cuda", p, decoderWeights, prompts[i:i+1])
+		if err != nil {
+			return err
+		}
+		note += fmt.Sprintf(" %d alone: %s;", len(prompts[i]), sameBits(alone, got[i:i+1]))
+	}
+	d := compare(got, want, p.Model.Vocab)
+	printDecoder(name, act, d, took, note+" "+spread(d.divergences))
 	return nil
 }
 
@@ -93,8 +108,9 @@ func printDecoder(name, act string, d difference, took time.Duration, note strin
 		d.kl/float64(d.positions), 100*float64(d.same)/float64(d.positions), took.Seconds(), note)
 }
 
-// decoderPlan compiles the example's description for one device.
-func decoderPlan(act string) (*plan.Plan, error) {
+// decoderPlan compiles the example's description for one device and steps of so
+// many tokens.
+func decoderPlan(act string, tokens int) (*plan.Plan, error) {
 	const description = "examples/mixtral.moe"
 	src, err := os.ReadFile(description)
 	if err != nil {
@@ -104,7 +120,7 @@ func decoderPlan(act string) (*plan.Plan, error) {
 	for name, value := range decoderSizes {
 		set[name] = value
 	}
-	r, err := compiler.Compile(description, src, compiler.Options{Env: dsl.Env{Set: set}, Limits: plan.Limits{Tokens: 64, Rows: 64, Sequences: 8, Context: 512, Page: 16},
+	r, err := compiler.Compile(description, src, compiler.Options{Env: dsl.Env{Set: set}, Limits: plan.Limits{Tokens: tokens, Rows: tokens, Sequences: 8, Context: 512, Page: 16},
 		Place: func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, "tp1", 1) }})
 	if err != nil {
 		return nil, err

@@ -259,14 +259,16 @@ type Kernels struct {
 	Backend string   `json:"backend"` // "cuda"
 	Arch    string   `json:"arch"`    // "sm_90a"
 	Choices []Choice `json:"choices"`
-	// Wholes are programs that one kernel executes as a whole, in steps of few
-	// tokens. The others, and larger steps, run step by step.
+	// Wholes are programs that one kernel, or a series of few, executes as a
+	// whole, in steps of up to so many tokens: the one with the fewest that
+	// suffice. The others, and larger steps, run step by step.
 	Wholes []Whole `json:"wholes,omitempty"`
 	// Layouts are of weights that do not lie row by row.
 	Layouts []Layout `json:"layouts,omitempty"`
 }
 
-// Whole names the kernel that executes all steps of a program on a device.
+// Whole names the kernel, or the series of kernels, that executes all steps of a
+// program on a device.
 // Nothing but its outputs and caches is written.
 type Whole struct {
 	Program string   `json:"program"`

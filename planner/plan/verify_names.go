@@ -468,9 +468,9 @@ func (v *verifier) kernelNames() {
 // wholeNames checks that whole programs and layouts are of what exists, each
 // once, and that tiles divide their weights.
 func (v *verifier) wholeNames(k Kernels) {
-	wholes, layouts := make(map[[2]string]bool), make(map[[2]string]bool)
+	wholes, layouts := make(map[[3]string]bool), make(map[[2]string]bool)
 	for _, w := range k.Wholes {
-		at := [2]string{w.Program, strconv.Itoa(w.Device)}
+		at := [3]string{w.Program, strconv.Itoa(w.Device), strconv.Itoa(w.Tokens)}
 		exists := slices.ContainsFunc(v.p.Programs, func(p Program) bool { return p.Name == w.Program })
 		if !exists || w.Kernel == "" || w.Device < 0 || w.Device >= len(v.p.Memory) || w.Tokens < 1 || w.Space < 0 || wholes[at] {
 			v.fail("kernel %q of %s is for program %q on device %d, which does not exist or has one, or its numbers are out of range", w.Kernel, k.Backend, w.Program, w.Device)

@@ -83,7 +83,8 @@ func load(ctx context.Context, d driver.Driver, p *plan.Plan, src weights.Source
 		return nil, err
 	}
 	for _, dev := range g.devices {
-		dev.layouts, dev.spaceBytes = g.section.Layouts, spaceOf(g.section, dev.id)
+		one, series := spaceOf(g.section, dev.id)
+		dev.layouts, dev.seriesSpace, dev.spaceBytes = g.section.Layouts, one, one+series
 	}
 	if err := g.fits(); err != nil {
 		return nil, err

@@ -25,27 +25,34 @@ type device struct {
 	modules []driver.Module
 	loading int           // index of the module that puts weights in their places
 	layouts []plan.Layout // of weights
-	// space is memory of kernels that execute whole programs, one at a time.
-	space      driver.Ptr
-	spaceBytes int64
-	staged     staged // inputs on their way
-	sampling   int    // index of the module that chooses tokens
-	ahead      *ahead // nil until a step is continued
+	// space is memory of kernels that execute whole programs, one at a time: first
+	// that of programs in one kernel, then that of series.
+	space       driver.Ptr
+	spaceBytes  int64
+	seriesSpace int64  // where the latter begins
+	staged      staged // inputs on their way
+	sampling    int    // index of the module that chooses tokens
+	ahead       *ahead // nil until a step is continued
 	// programs are those of the plan, each with its turns in order.
 	programs []queue
+	timed    *timed // the last step, if it was of a whole program
 	params   driver.Params
 	bytes    []byte // of an argument
 }
 
-// spaceOf returns the largest space that a device's whole programs need.
-func spaceOf(k plan.Kernels, device int) int64 {
-	var most int64
+// spaceOf returns the largest spaces that a device's whole programs need: those
+// that one kernel executes, and those that a series does.
+func spaceOf(k plan.Kernels, device int) (one, series int64) {
 	for _, w := range k.Wholes {
-		if w.Device == device {
-			most = max(most, w.Space)
+		switch {
+		case w.Device != device:
+		case w.Kernel == codegen.Prefill:
+			series = max(series, w.Space)
+		default:
+			one = max(one, w.Space)
 		}
 	}
-	return most
+	return one, series
 }
 
 // open opens the GPU of every device of the plan and returns the architecture

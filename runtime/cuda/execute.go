@@ -46,6 +46,9 @@ func (r *run) enqueue(ctx context.Context, d *device, q *queue) error {
 	if q.whole != nil && r.bounds(tensor.Tokens) <= q.whole.Tokens {
 		return r.whole(d, q.whole)
 	}
+	if q.series != nil {
+		return r.series(d, q.series)
+	}
 	for i := range q.turns {
 		t := &q.turns[i]
 		if err := ctx.Err(); err != nil {

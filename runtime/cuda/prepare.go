@@ -15,6 +15,7 @@ type queue struct {
 	turns  []turn
 	inputs map[string]driver.Ptr // buffers of the program
 	whole  *whole                // the kernel that executes small steps, if there is one
+	series *series               // the kernels that execute steps of any size, if there are such
 }
 
 // turn is one execution of a block's queue: for one layer, or once.
@@ -79,7 +80,10 @@ func (p *preparer) program() error {
 			return err
 		}
 	}
-	return p.wholes()
+	if err := p.wholes(); err != nil {
+		return err
+	}
+	return p.series()
 }
 
 // run prepares a block for each layer of a range.

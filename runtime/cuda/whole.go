@@ -17,8 +17,6 @@ type whole struct {
 	function driver.Function
 	fields   []byte // of its struct; counts are zero
 	counts   []int  // where they go, in the order of the fields
-	last     time.Duration
-	timed    bool
 	from, to driver.Event
 }
 
@@ -123,7 +121,7 @@ func (r *run) whole(d *device, m *whole) error {
 	if err := d.gpu.Record(m.to, d.stream); err != nil {
 		return err
 	}
-	m.timed = true
+	d.timed = &timed{m.from, m.to, 1}
 	r.launches++
 	return nil
 }
@@ -138,24 +136,35 @@ type Measure struct {
 	Launches int // of the last step
 }
 
-// Measure returns it. Of steps outside Continue only those are measured that
-// one kernel executes.
+// timed is a device's last step outside Continue: what was recorded before its
+// first kernel and after its last, and how many there were.
+type timed struct {
+	from, to driver.Event
+	launches int
+}
+
+// Measure returns it. Of steps outside Continue only those of programs are
+// measured that are executed as a whole.
 func (g *Program) Measure() (Measure, error) {
 	m := Measure{Steps: g.continued.times}
 	for _, d := range g.devices {
+		if d.timed == nil {
+			continue
+		}
+		t, err := d.gpu.Elapsed(d.timed.from, d.timed.to)
+		if err != nil {
+			return m, err
+		}
+		m.Last, m.Launches = max(m.Last, t), d.timed.launches
 		for _, q := range d.programs {
-			if q.whole == nil || !q.whole.timed {
+			if q.whole == nil {
 				continue
-			}
-			t, err := d.gpu.Elapsed(q.whole.from, q.whole.to)
-			if err != nil {
-				return m, err
 			}
 			count := make([]byte, 4)
 			if err := d.gpu.DtoH(count, d.space+driver.Ptr(q.whole.Counter)); err != nil {
 				return m, err
 			}
-			m.Last, m.Experts, m.Launches = t, int(binary.LittleEndian.Uint32(count)), 1
+			m.Experts += int(binary.LittleEndian.Uint32(count))
 		}
 	}
 	if len(m.Steps) > 0 {
