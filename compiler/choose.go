@@ -1,6 +1,7 @@
 package compiler
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,9 @@ type Search struct {
 	Workload string // as search.ParseWorkload reads it
 	Quantile int    // in parts of a thousand; 0: as the workload has it
 	Routing  string // as routing.Parse reads it; "" is uniform
+	// FirstToken and PerToken are limits in ps, as search.Workload has them; 0:
+	// as the workload has them.
+	FirstToken, PerToken int64
 }
 
 // Choice is how a placement came about.
@@ -97,6 +101,15 @@ func (s *Search) workload(chunk int) (search.Workload, error) {
 	if s.Quantile > 0 {
 		w.Quantile = s.Quantile
 	}
+	if s.FirstToken != 0 {
+		w.FirstToken = s.FirstToken
+	}
+	if s.PerToken != 0 {
+		w.PerToken = s.PerToken
+	}
+	if err := w.Check(); err != nil {
+		return w, &AskError{err}
+	}
 	return w, nil
 }
 
@@ -130,7 +143,8 @@ func (s *Search) Problem(g *ir.Graph, l plan.Limits, buffers int64) (p *search.P
 	return p, nil, nil
 }
 
-// run searches for a placement of a logical graph.
+// run searches for a placement of a logical graph. If none of those that fit
+// into memory keeps the limits, it returns what was found all the same.
 func (s *Search) run(g *ir.Graph, l plan.Limits, buffers int64) (*Choice, error) {
 	begin := time.Now()
 	p, reason, err := s.Problem(g, l, buffers)
@@ -147,6 +161,9 @@ func (s *Search) run(g *ir.Graph, l plan.Limits, buffers int64) (*Choice, error)
 		c.Found, reason = search.Run(p, o)
 		var fit *search.FitError
 		if errors.As(reason, &fit) {
+			if len(fit.Missed) > 0 {
+				return c, reason
+			}
 			return nil, reason
 		}
 	}
@@ -156,11 +173,14 @@ func (s *Search) run(g *ir.Graph, l plan.Limits, buffers int64) (*Choice, error)
 	c.Reason = reason.Error()
 	p.Outline, p.Stats = nil, nil
 	c.Found, err = compareWhole(g, p)
+	if c.Found == nil {
+		return nil, err
+	}
 	return c, err
 }
 
 // compareWhole prices the named strategies for a graph that cannot be taken
-// apart.
+// apart. It returns them with an error if all that fit break limits.
 func compareWhole(g *ir.Graph, p *search.Problem) (*search.Result, error) {
 	r := &search.Result{Searcher: "hand"}
 	var closest *search.Priced
@@ -182,11 +202,25 @@ func compareWhole(g *ir.Graph, p *search.Problem) (*search.Result, error) {
 	if r.Chosen = r.Best(); r.Chosen != nil {
 		return r, nil
 	}
+	if e := search.Misses(p.Machine.Name, within(r.Hand, room(p))); e != nil {
+		return r, e
+	}
 	e := &search.FitError{Machine: p.Machine.Name, Have: room(p)}
 	if closest != nil {
 		e.Name, e.Need = closest.Name, slices.Max(closest.Bytes)
 	}
 	return nil, e
+}
+
+// within lists the placements that need no more than so many bytes of a device.
+func within(list []*search.Priced, room int64) []*search.Priced {
+	var fit []*search.Priced
+	for _, h := range list {
+		if len(h.Bytes) > 0 && slices.Max(h.Bytes) <= room {
+			fit = append(fit, h)
+		}
+	}
+	return fit
 }
 
 // room is the bytes of a device for weights and KV entries.
@@ -205,14 +239,17 @@ func priceWhole(g *ir.Graph, p *search.Problem, pl *placement.Placement) (*searc
 	if err != nil {
 		return nil, err
 	}
-	h := &search.Priced{Name: pl.Strategy, Placement: pl, Fits: true}
+	h := &search.Priced{Name: pl.Strategy, Placement: pl}
 	for i, c := range costs {
 		h.Steps = append(h.Steps, c.Total())
 		h.Score += c.Total() * p.Workload.Steps[i].Count
 	}
+	h.Times = p.Workload.Times(h.Steps)
+	h.Why = search.Broken(h.Times)
 	for _, m := range resident {
 		h.Bytes = append(h.Bytes, m.Weights+m.Caches)
 	}
+	h.Fits = h.Why == ""
 	if most := slices.Max(h.Bytes); most > room(p) {
 		h.Fits = false
 		h.Why = fmt.Sprintf("does not fit: a device would keep %.1f GB, has room for %.1f", float64(most)/1e9, float64(room(p))/1e9)
@@ -249,14 +286,20 @@ func (r *Result) place(g *ir.Graph, o Options, l plan.Limits, buffers int64) (*p
 	}
 	c, err := o.Search.run(g, l, buffers)
 	var fit *search.FitError
-	if errors.As(err, &fit) { // planning says whether this one fits
+	switch {
+	case errors.As(err, &fit) && c == nil: // planning says whether this one fits
 		return given, nil
-	}
-	if err != nil {
+	case err != nil && fit == nil:
 		return nil, err
 	}
 	if c.Given, err = Price(g, c.Problem, given); err != nil {
 		return nil, err
+	}
+	if text := search.Broken(c.Given.Times); text != "" {
+		return nil, &passes.PlacementError{Strategy: cmp.Or(given.Strategy, "given"), What: text, Remedy: "leave it out for what the search finds, or allow more time"}
+	}
+	if c.Found.Chosen == nil { // it is the only one that keeps the limits
+		c.Found.Chosen = c.Given
 	}
 	r.Choice = c
 	return given, nil
@@ -326,7 +369,7 @@ func tooLarge(err error) bool {
 	var rules *plan.VerifyError
 	switch {
 	case errors.As(err, &fit):
-		return true
+		return len(fit.Missed) == 0
 	case errors.As(err, &rules):
 		return slices.ContainsFunc(rules.Problems, func(p plan.Problem) bool { return p.Rule == "V12" })
 	}

@@ -191,10 +191,86 @@ func TestCompareWhole(t *testing.T) {
 	if possible < 4 {
 		t.Errorf("%d strategies can be used", possible)
 	}
+	p.Workload.PerToken = found.Chosen.Score
+	if again, err := compareWhole(r.Logical, p); err != nil || again.Chosen.Name != found.Chosen.Name || len(again.Chosen.Times) != 1 {
+		t.Errorf("a limit that one keeps: %+v, %v", again, err)
+	}
+	p.Workload.PerToken--
+	var missed *search.FitError
+	if _, err := compareWhole(r.Logical, p); !errors.As(err, &missed) || len(missed.Missed) != 1 || missed.Missed[0].Reached != found.Chosen.Score {
+		t.Errorf("a ps less: %v", err)
+	}
 	p.Machine = withMemory(p.Machine, 1000)
 	var fit *search.FitError
 	if _, err := compareWhole(r.Logical, p); !errors.As(err, &fit) || fit.Need <= fit.Have {
 		t.Errorf("a thousand bytes: %v", err)
+	}
+}
+
+// TestLimitsOfChoices compiles within limits: for what the search finds, for
+// what is given, and where nothing keeps them. Limits that are missed are no
+// reason to take smaller steps.
+func TestLimitsOfChoices(t *testing.T) {
+	o := onMachine(lookup(t, "h200x4"), map[string]string{"layers": "2"})
+	o.Search.Options.Searcher = "hand"
+	given := func(name string) func(*ir.Graph) (*placement.Placement, error) {
+		return func(g *ir.Graph) (*placement.Placement, error) { return passes.Named(g, name, 4) }
+	}
+	const ms = 1e9
+	for _, c := range []struct {
+		name         string
+		first, token int64
+		place        func(*ir.Graph) (*placement.Placement, error)
+		used, wants  string
+	}{
+		{"none", 0, 0, nil, "tp4", ""},
+		{"only ep4 keeps it", 1.1 * ms, 0, nil, "ep4", ""},
+		{"both", 1.4 * ms, 0.48 * ms, nil, "tp4", ""},
+		{"nothing keeps it", 1 * ms, 0, nil, "", "nothing keeps the limit of 1 ms to the first token on h200x4"},
+		{"given", 0, 0.48 * ms, given("ep4"), "ep4", ""},
+		{"given, and breaks it", 1.1 * ms, 0, given("tp4"), "", `strategy "tp4" breaks the limit of 1.1 ms to the first token: takes 1.189 ms`},
+		{"no prompts", 1 * ms, 0, nil, "", "need a workload with prompt steps"},
+	} {
+		o.Search.FirstToken, o.Search.PerToken, o.Place, o.Search.Workload = c.first, c.token, c.place, ""
+		if c.name == "no prompts" {
+			o.Search.Workload = "latency"
+		}
+		r, err := compileExample(t, "mixtral", o)
+		if c.wants != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wants) || tooLarge(err) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if used := r.Choice.Used(); used.Name != c.used || !used.Fits || r.Plan.Placement.Strategy != c.used || r.Plan.Limits.Tokens != acceleratorTokens {
+			t.Errorf("%s: %+v", c.name, used)
+		}
+	}
+}
+
+// TestGivenAloneKeepsLimits gives a placement that is the only one known to
+// keep the limits.
+func TestGivenAloneKeepsLimits(t *testing.T) {
+	o := onMachine(lookup(t, "h200x4"), map[string]string{"layers": "2"})
+	o.Search.Options.Searcher = "exact"
+	o.Search.PerToken = 4.54e8
+	r, err := compileExample(t, "mixtral", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := r.Plan.Placement
+	o.Search.Options.Searcher = "hand"
+	if _, err := compileExample(t, "mixtral", o); err == nil {
+		t.Error("a named strategy keeps the limit")
+	}
+	o.Place = func(*ir.Graph) (*placement.Placement, error) { return &found, nil }
+	r, err = compileExample(t, "mixtral", o)
+	if err != nil || r.Choice.Found.Chosen != r.Choice.Given || r.Choice.Found.Best() != nil {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -15,25 +15,33 @@ import (
 
 // screen prints what was compiled, how the placement was found, and how it
 // compares.
-func (a *app) screen(r *compiled, file string, times bool) error {
+func (a *app) screen(r *compiled, file string, stages bool) error {
 	out, err := r.overview(file)
 	if err != nil {
 		return err
 	}
+	var times []search.Time
+	if r.Choice != nil {
+		times = r.Choice.Used().Times
+	}
 	if a.json {
-		return a.printJSON(out)
+		return a.printJSON(struct {
+			*overview
+			Times []search.Time `json:"time_limits,omitempty"`
+		}{out, times})
 	}
 	a.head(r, out)
 	if r.Choice != nil {
 		a.printf("  search     %s\n", out.verdict(r.Choice))
 		a.printf("  workload   %s; routing %s\n", workloadText(out.Workload), out.Routing)
+		a.limits(times)
 		a.table(out)
 		a.where(out, r.explain)
 		a.checks(out)
 	}
 	a.memory(out)
 	a.printf("  verified   %s\n", out.Verified)
-	if times {
+	if stages {
 		a.times(r.Result)
 	}
 	next := fmt.Sprintf("moec plan svg %s -o plan.svg", file)
@@ -86,6 +94,22 @@ func workloadText(w search.Workload) string {
 	return text
 }
 
+// limits prints what the workload allows and what is reached.
+func (a *app) limits(times []search.Time) {
+	for i := range times {
+		t := &times[i]
+		name := ""
+		if i == 0 {
+			name = "limits"
+		}
+		reached := simulate.Duration(t.Reached)
+		if t.Step != nil {
+			reached += " (" + stepName(*t.Step) + ")"
+		}
+		a.printf("  %-10s %s: at most %s, reached %s\n", name, t.Name, simulate.Duration(t.Limit), reached)
+	}
+}
+
 // verdict says how the placement was found, and how far from the best it may
 // be.
 func (o *overview) verdict(c *compiler.Choice) string {
@@ -110,6 +134,8 @@ func (o *overview) verdict(c *compiler.Choice) string {
 		return text + "no bound: " + o.Search.Limit
 	case !ok:
 		return text + "no bound was worked out; --search exact does"
+	case gap <= 0 && len(c.Used().Times) > 0:
+		return text + "no placement of this space that keeps the limits is faster (gap 0 %)"
 	case gap <= 0:
 		return text + "no placement of this space is faster (gap 0 %)"
 	}
@@ -149,7 +175,7 @@ func (a *app) table(o *overview) {
 			a.tableRow(o, alt.Name+" by hand", alt)
 		case alt.Why == "" && len(o.Memory) > 1:
 			left++
-		case strings.HasPrefix(alt.Why, "does not fit"):
+		case strings.HasPrefix(alt.Why, "does not fit"), strings.HasPrefix(alt.Why, "breaks the limit"):
 			a.printf("    %-18s %s\n", alt.Name, alt.Why)
 		}
 	}

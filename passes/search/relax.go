@@ -356,12 +356,30 @@ func (x *relaxer) mix() error {
 // limitsMissed says which limits no plan keeps, of those that fit into memory,
 // or that none keeps all of them.
 func (m *model) limitsMissed(plans []*Plan, w *fastest) error {
-	e := &FitError{Machine: m.Machine.Name, Have: m.budget, Together: w.together}
-	for _, t := range m.timesTo(plans[0].priced.times) {
-		e.Missed = append(e.Missed, Missed{Time: t, By: plans[0].Name, Bound: w.bound[t.Name]})
+	var list []*Priced
+	for _, h := range plans {
+		list = append(list, m.priced(h))
 	}
-	for _, h := range plans[1:] {
-		for i, t := range m.timesTo(h.priced.times) {
+	e := Misses(m.Machine.Name, list)
+	e.Have, e.Together = m.budget, w.together
+	for i := range e.Missed {
+		e.Missed[i].Bound = w.bound[e.Missed[i].Name]
+	}
+	return e
+}
+
+// Misses says which limits none of some placements keeps, or that none keeps all
+// of them. It returns nil if there are no placements, or no limits.
+func Misses(machine string, list []*Priced) *FitError {
+	if len(list) == 0 || len(list[0].Times) == 0 {
+		return nil
+	}
+	e := &FitError{Machine: machine}
+	for _, t := range list[0].Times {
+		e.Missed = append(e.Missed, Missed{Time: t, By: list[0].Name})
+	}
+	for _, h := range list[1:] {
+		for i, t := range h.Times {
 			if t.Reached < e.Missed[i].Reached {
 				e.Missed[i].Time, e.Missed[i].By = t, h.Name
 			}
