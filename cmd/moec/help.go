@@ -30,12 +30,12 @@ var helps = map[string]help{
 	}, Exits: []int{exitDescription, exitCheckpoint, exitPlacement, exitInterrupted}},
 	"plan": {Examples: []string{
 		`moec plan show mixtral.plan`,
-		`moec plan svg mixtral.plan -o mixtral.svg`,
+		`moec plan svg mixtral.plan --overview -o mixtral.svg`,
 		`moec plan sim mixtral.plan --sequences 64`,
 	}},
 	"plan show":   {Examples: []string{`moec plan show mixtral.plan`, `moec plan show mixtral.plan --steps`}, Exits: []int{exitPlan}},
-	"plan dot":    {Examples: []string{`moec plan dot mixtral.plan -o mixtral.dot`}, Exits: []int{exitPlan}},
-	"plan svg":    {Examples: []string{`moec plan svg mixtral.plan -o mixtral.svg`}, Exits: []int{exitPlan}},
+	"plan dot":    {Examples: []string{`moec plan dot mixtral.plan -o mixtral.dot`, `moec plan dot mixtral.plan --overview --tokens 64`}, Exits: []int{exitPlan}},
+	"plan svg":    {Examples: []string{`moec plan svg mixtral.plan -o mixtral.svg`, `moec plan svg mixtral.plan --overview --tokens 64 -o traffic.svg`}, Exits: []int{exitPlan}},
 	"plan diff":   {Examples: []string{`moec plan diff before.plan after.plan`, `moec plan diff --text before.plan after.plan`}, Exits: []int{exitPlan, exitDiffers}},
 	"plan verify": {Examples: []string{`moec plan verify mixtral.plan`}, Exits: []int{exitPlan}},
 	"plan price": {Examples: []string{

@@ -57,33 +57,62 @@ func (a *app) writeOrPrint(path string, data []byte) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
+// drawn is what the pictures of plans have in common.
+const drawn = ` draws every block of a plan: the steps of each device, the experts that they
+work with, and as edges the bytes that cross between devices in a step. With
+--overview it draws the devices instead: what each of them holds, the bytes
+between them in a step over all layers, and who holds which expert. Of more than
+8 devices, several have a colour and a box in common.`
+
+// drawFlags say what is drawn of a plan.
+type drawFlags struct {
+	out      string
+	tokens   int
+	overview bool
+}
+
+func (f *drawFlags) add(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringVarP(&f.out, "output", "o", "", "`FILE` to write (default: print it)")
+	fs.IntVar(&f.tokens, "tokens", 1, "tokens of the step that bytes are counted for: one for each sequence up to the plan's sequences, else a prompt")
+	fs.BoolVar(&f.overview, "overview", false, "draw devices and what passes between them, not steps")
+}
+
+// dot is the picture of a plan file.
+func (f *drawFlags) dot(path string) ([]byte, error) {
+	p, err := readPlan(path)
+	if err != nil {
+		return nil, err
+	}
+	size, err := p.StepOf(f.tokens)
+	if err != nil {
+		return nil, failf(exitUsage, "--tokens: %w", err)
+	}
+	if f.overview {
+		return plan.Overview(p, size)
+	}
+	return plan.DOT(p, size)
+}
+
 func planDot(a *app) *cobra.Command {
-	var out string
-	c := &cobra.Command{Use: "dot PLAN", Short: "draw a plan in the DOT language", Args: cobra.ExactArgs(1),
+	var f drawFlags
+	c := &cobra.Command{Use: "dot PLAN", Short: "draw a plan in the DOT language", Long: "Dot" + drawn, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := readPlan(args[0])
+			text, err := f.dot(args[0])
 			if err != nil {
 				return err
 			}
-			text, err := plan.DOT(p)
-			if err != nil {
-				return err
-			}
-			return a.writeOrPrint(out, append(text, '\n'))
+			return a.writeOrPrint(f.out, append(text, '\n'))
 		}}
-	c.Flags().StringVarP(&out, "output", "o", "", "file to write; standard output if empty")
+	f.add(c)
 	return c
 }
 
 func planSVG(a *app) *cobra.Command {
-	var out string
-	c := &cobra.Command{Use: "svg PLAN", Short: "draw a plan as SVG; no graphviz needed", Args: cobra.ExactArgs(1),
+	var f drawFlags
+	c := &cobra.Command{Use: "svg PLAN", Short: "draw a plan as SVG; no graphviz needed", Long: "Svg" + drawn, Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := readPlan(args[0])
-			if err != nil {
-				return err
-			}
-			text, err := plan.DOT(p)
+			text, err := f.dot(args[0])
 			if err != nil {
 				return err
 			}
@@ -91,9 +120,9 @@ func planSVG(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.writeOrPrint(out, svg)
+			return a.writeOrPrint(f.out, svg)
 		}}
-	c.Flags().StringVarP(&out, "output", "o", "", "file to write; standard output if empty")
+	f.add(c)
 	return c
 }
 

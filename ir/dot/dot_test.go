@@ -186,3 +186,60 @@ func TestSlice(t *testing.T) {
 		}
 	}
 }
+
+// TestTable checks tables: escapes, colours, spans and rows in cells.
+func TestTable(t *testing.T) {
+	p := NewPicture("tables")
+	p.Panel("of device 1", 1).Table([][]Cell{
+		{{Text: "a < b\nc", Left: true, Strong: true, Span: 2}},
+		{{Text: "0", Colour: Accent(0)}, {Text: "most", Colour: Shade(100)}, {Text: "none", Colour: Shade(0)}},
+		{{Inner: [][]Cell{{{Text: "in", Width: 80}}}}},
+	})
+	text, err := p.DOT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dot.ParseBytes(text); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for _, want := range []string{
+		`<TD COLSPAN="2" WIDTH="38" ALIGN="LEFT" BALIGN="LEFT"><B>a &lt; b<BR ALIGN="LEFT"/>c<BR ALIGN="LEFT"/></B></TD>`,
+		`<TD BGCOLOR="#77aadd" WIDTH="12">0</TD>`, `<TD BGCOLOR="#f0b830" WIDTH="31">most</TD>`, `<TD WIDTH="31">none</TD>`, `<TD WIDTH="80">in</TD>`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// TestTraffic checks that edges are as wide as their bytes, and point where the
+// bytes go.
+func TestTraffic(t *testing.T) {
+	p := NewPicture("traffic")
+	panel := p.Panel("devices", Plain)
+	var list []*Node
+	for d := range 4 {
+		list = append(list, panel.Box(Box{Name: "box", Device: d}))
+	}
+	p.Traffic(list[0], list[1], 3, 1, "both")
+	p.Traffic(list[1], list[2], 0, 2, "back")
+	p.Traffic(list[2], list[3], 1, 0, "there")
+	p.Traffic(list[2], list[3], 100, 0, "a second one")
+	p.Traffic(list[3], list[3], 100, 0, "to itself")
+	p.Traffic(list[3], p.Box(Box{Name: "outside"}), 0, 2, "")
+	text, err := p.DOT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Join(strings.Fields(string(text)), " ")
+	for _, want := range []string{`dir=both label=<<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="3"><TR><TD WIDTH="29">both</TD></TR></TABLE>> penwidth=6.0`,
+		`dir=back label=<<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="3"><TR><TD WIDTH="29">back</TD></TR></TABLE>> penwidth=3.5`,
+		`<TD WIDTH="35">there</TD></TR></TABLE>> penwidth=2.2`, `n3 -> n4 [`} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no %s in\n%s", want, lines)
+		}
+	}
+	if strings.Contains(lines, "second") || strings.Contains(lines, "itself") {
+		t.Errorf("there are more edges than one between two boxes:\n%s", lines)
+	}
+}

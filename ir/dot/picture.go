@@ -15,7 +15,8 @@ import (
 // Picture is a drawing in the making: boxes in panels, and edges.
 type Picture struct {
 	all   canvas
-	count int // of clusters
+	count int   // of clusters
+	most  int64 // bytes of the widest edge
 }
 
 // NewPicture returns an empty picture.
@@ -32,12 +33,17 @@ type Panel struct {
 // Plain is the colour of what belongs to no device.
 const Plain = -1
 
-// palette colours devices: the lane, and what stands out in it. The ninth
-// device looks like the first.
+// palette colours devices: the lane, and what stands out in it. Accents are
+// Paul Tol's scheme "light", which the colour-blind can tell apart and on which
+// black text can be read; lanes are a quarter of it on white. The ninth device
+// looks like the first: a number stands beside every colour.
 var palette = [...]struct{ lane, accent string }{
-	{"#e4eef9", "#8db8e8"}, {"#fdebdc", "#f2b27c"}, {"#e6f3e0", "#97cf85"}, {"#f8e4ef", "#e39cc4"},
-	{"#fdf6d3", "#e6cf5c"}, {"#ebe6f7", "#b3a0e0"}, {"#ddf2f2", "#7fcaca"}, {"#efefef", "#bbbbbb"},
+	{"#ddeaf6", "#77aadd"}, {"#fbe1d9", "#ee8866"}, {"#d0eee6", "#44bb99"}, {"#ffeaee", "#ffaabb"},
+	{"#fbf6e1", "#eedd88"}, {"#eef2cc", "#bbcc33"}, {"#e6f6ff", "#99ddff"}, {"#eaeabf", "#aaaa00"},
 }
+
+// Colours is how many devices have colours of their own.
+const Colours = len(palette)
 
 // joint is the colour of what passes between devices.
 const joint = "#e0a000"
@@ -72,10 +78,13 @@ func (o *Panel) Panel(label string, device int) *Panel {
 }
 
 func (p *Picture) panel(label string, device int) *Panel {
-	lines := strings.ReplaceAll(html.EscapeString(label)+"\n", "\n", `<BR ALIGN="LEFT"/>`)
+	text := quote("")
+	if label != "" {
+		text = "<" + strings.ReplaceAll(html.EscapeString(label)+"\n", "\n", `<BR ALIGN="LEFT"/>`) + ">"
+	}
 	p.count++
 	return &Panel{&cluster{simple.NewDirectedGraph(), "cluster_" + strconv.Itoa(p.count), attributes{
-		{Key: "label", Value: "<" + lines + ">"}, {Key: "labeljust", Value: "l"}, {Key: "style", Value: quote("rounded,filled")},
+		{Key: "label", Value: text}, {Key: "labeljust", Value: "l"}, {Key: "style", Value: quote("rounded,filled")},
 		{Key: "color", Value: quote("#b0b0b0")}, {Key: "fillcolor", Value: quote(laneOf(device))}, {Key: "fontsize", Value: "12"},
 	}, nil}, p}
 }
@@ -112,14 +121,29 @@ func (n *Node) Attributes() []encoding.Attribute {
 	return a
 }
 
+// Box adds a box outside all panels.
+func (p *Picture) Box(b Box) *Node { return p.node(b.html()) }
+
 // Box adds a box to a panel. Boxes of a device stand below each other.
 func (o *Panel) Box(b Box) *Node {
-	n := &Node{id: int64(o.p.all.Nodes().Len()), label: b.html()}
+	n := o.node(b.html())
 	if b.Device >= 0 {
 		n.lane = fmt.Sprintf("device%d", b.Device)
 	}
-	o.p.all.AddNode(n)
+	return n
+}
+
+// node adds a node to a panel.
+func (o *Panel) node(label string) *Node {
+	n := o.p.node(label)
 	o.c.AddNode(member(n.id))
+	return n
+}
+
+// node adds a node outside all panels.
+func (p *Picture) node(label string) *Node {
+	n := &Node{id: int64(p.all.Nodes().Len()), label: label}
+	p.all.AddNode(n)
 	return n
 }
 
@@ -174,6 +198,46 @@ func (p *Picture) Edge(from, to *Node, style Style, label string) {
 		a = append(a, encoding.Attribute{Key: "label", Value: quote(label)})
 	}
 	p.all.SetEdge(&arrow{simple.Edge{F: from, T: to}, a})
+}
+
+// Traffic adds an edge that is as wide as what passes between two boxes in a
+// step: bytes there, from the first to the second, and back. Widths are in
+// proportion to the most bytes of any edge of the picture.
+func (p *Picture) Traffic(from, to *Node, there, back int64, label string) {
+	if from.id == to.id || p.all.HasEdgeFromTo(from.id, to.id) {
+		return
+	}
+	dir := "both"
+	switch {
+	case back == 0:
+		dir = "forward"
+	case there == 0:
+		dir = "back"
+	}
+	text := strings.ReplaceAll(html.EscapeString(label), "\n", "<BR/>")
+	p.most = max(p.most, there+back)
+	p.all.SetEdge(&river{arrow{simple.Edge{F: from, T: to}, attributes{{Key: "color", Value: quote(joint)}, {Key: "dir", Value: dir},
+		{Key: "label", Value: `<<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="3"><TR><TD WIDTH="` + strconv.Itoa(6+58*longest(label)/10) + `">` + text + `</TD></TR></TABLE>>`}}}, p, there + back}) // the padding keeps a wide edge off the text
+}
+
+// river is an edge with a width.
+type river struct {
+	arrow
+	p     *Picture
+	bytes int64
+}
+
+// Widths of edges, in tenths of a point: of no bytes, and what the most bytes
+// add.
+const (
+	thin  = 10
+	thick = 50
+)
+
+// Attributes implements encoding.Attributer.
+func (r *river) Attributes() []encoding.Attribute {
+	width := thin + thick*r.bytes/max(1, r.p.most)
+	return append(slices.Clone(r.attributes), encoding.Attribute{Key: "penwidth", Value: fmt.Sprintf("%d.%d", width/10, width%10)})
 }
 
 // DOT returns the text.

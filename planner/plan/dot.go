@@ -7,16 +7,16 @@ import (
 	"moec/ir/dot"
 )
 
-// DOT draws a plan: a panel for each block and in it a lane for each device,
+// DOT draws a plan and the bytes of a step: a panel for each block and in it a lane for each device,
 // with its steps as boxes from top to bottom and experts by number. The
-// members of a collective are beside each other, joined by edges that say what
-// passes between them. Steps that only move, round or scale what another made
+// members of a collective are beside each other, joined by edges as wide as what
+// crosses there. Steps that only move, round or scale what another made
 // are left out. A block that runs for several layers is drawn once and says
 // so.
-func DOT(p *Plan) ([]byte, error) {
-	pic := dot.NewPicture(title(p))
+func DOT(p *Plan, size StepSize) ([]byte, error) {
+	pic := dot.NewPicture(title(p) + "\nBetween devices: what crosses, from one side of an edge to the other,\neach time a block runs in " + size.String())
 	last := make(map[int]*dot.Node) // by device: where the block before ended
-	for _, panel := range panels(p) {
+	for _, panel := range panels(p, size) {
 		last = panel.draw(pic, last)
 	}
 	return pic.DOT()
@@ -49,7 +49,11 @@ func (p *panel) draw(pic *dot.Picture, last map[int]*dot.Node) map[int]*dot.Node
 		end[s.Device] = nodes[i]
 	}
 	for _, e := range p.edges {
-		pic.Edge(nodes[e.from], nodes[e.to], e.style, e.label)
+		if e.style == dot.Exchange {
+			pic.Traffic(nodes[e.from], nodes[e.to], e.there, e.back, bothWays(e.there, e.back))
+			continue
+		}
+		pic.Edge(nodes[e.from], nodes[e.to], e.style, "")
 	}
 	for _, row := range p.rows {
 		var list []*dot.Node

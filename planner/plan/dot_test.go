@@ -18,6 +18,9 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write golden files anew")
 
+// oneToken is the step that most pictures are for.
+var oneToken = plan.StepSize{Sequences: 1, Tokens: 1, Rows: 1}
+
 // golden compares a text with a file.
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
@@ -42,7 +45,7 @@ func TestDOTGolden(t *testing.T) {
 		if s.name != "experts" && s.name != "pipeline" {
 			continue
 		}
-		got, err := plan.DOT(s.plan(t))
+		got, err := plan.DOT(s.plan(t), oneToken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +83,7 @@ func TestShowGolden(t *testing.T) {
 func TestDOTShows(t *testing.T) {
 	for _, s := range samples {
 		p := s.plan(t)
-		text, err := plan.DOT(p)
+		text, err := plan.DOT(p, oneToken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +91,7 @@ func TestDOTShows(t *testing.T) {
 			t.Errorf("%s: %v", s.name, err)
 		}
 		for range 3 {
-			if again, _ := plan.DOT(s.plan(t)); !bytes.Equal(again, text) {
+			if again, _ := plan.DOT(s.plan(t), oneToken); !bytes.Equal(again, text) {
 				t.Fatalf("%s: the picture differs from one time to the next", s.name)
 			}
 		}
@@ -100,7 +103,7 @@ func TestDOTShows(t *testing.T) {
 			wants = append(wants, fmt.Sprintf(`WIDTH="22">%d</TD>`, e))
 		}
 		if s.heads || s.homes != nil || s.pipe {
-			wants = append(wants, "B a token")
+			wants = append(wants, ">gets ", "penwidth=")
 		}
 		if !s.pipe {
 			wants = append(wants, fmt.Sprintf("layers 0-%d: %d with the same plan, drawn once", s.layers-1, s.layers))

@@ -13,7 +13,8 @@ import (
 // A panel is what a picture shows of a block, before it is laid out.
 type panel struct {
 	label string
-	notes map[int]string // by device, beside its number
+	lanes map[int]string // titles, by number of the box of devices
+	notes map[int]string // below them
 	steps []drawnStep
 	edges []line
 	rows  [][]int // steps that stand beside each other: members of a collective
@@ -23,20 +24,20 @@ type panel struct {
 type drawnStep struct {
 	dot.Box
 	first bool // nothing in the lane comes before it
-	send  bool // gives to a collective without having its result
 }
 
 // line is an edge between two boxes of a panel.
 type line struct {
 	from, to int
 	style    dot.Style
-	label    string
+	// Bytes that cross, of an exchange.
+	there, back int64
 }
 
-// lane is the title of a device's lane.
-func (p *panel) lane(device int) string {
-	s := fmt.Sprintf("device %d", device)
-	if n := p.notes[device]; n != "" {
+// lane is the title of a lane.
+func (p *panel) lane(number int) string {
+	s := p.lanes[number]
+	if n := p.notes[number]; n != "" {
 		s += "\n" + n
 	}
 	return s
@@ -45,7 +46,7 @@ func (p *panel) lane(device int) string {
 // panels lists what is drawn of a plan: every block once. A block that does
 // what the one before did, for the wanted rows instead of all tokens, is not
 // drawn again.
-func panels(p *Plan) []*panel {
+func panels(p *Plan, size StepSize) []*panel {
 	var list []*panel
 	for i := range p.Programs {
 		prog := &p.Programs[i]
@@ -56,7 +57,7 @@ func panels(p *Plan) []*panel {
 				continue
 			}
 			seen[r.Block] = true
-			next := newSketch(p, prog, &prog.Blocks[at]).panel()
+			next := newSketch(p, prog, &prog.Blocks[at], size).panel()
 			if n := len(list); n > 0 && list[n-1].key() == next.key() {
 				list[n-1].label += "\n" + next.label + ": the same for the rows whose logits are wanted"
 				continue
@@ -66,8 +67,10 @@ func panels(p *Plan) []*panel {
 	}
 	if len(list) > 0 {
 		list[0].notes = make(map[int]string)
-		for _, m := range p.Memory {
-			list[0].notes[m.Device] = fmt.Sprintf("%s of %s", Bytes(m.Total), Bytes(m.Budget))
+		boxes, _ := boxesOf(p)
+		for _, b := range boxes {
+			m := b.fullest()
+			list[0].notes[b.at] = fmt.Sprintf("%s of %s", Bytes(m.Total), Bytes(m.Budget))
 		}
 	}
 	return list
@@ -82,7 +85,7 @@ func (p *panel) key() string {
 		fmt.Fprintln(&b, s.Device, s.Name, s.Details, s.Experts, rows.Replace(s.Type))
 	}
 	for _, e := range p.edges {
-		fmt.Fprintln(&b, e.from, e.to, e.style)
+		fmt.Fprintln(&b, e.from, e.to, e.style, e.there > 0, e.back > 0)
 	}
 	return b.String()
 }
@@ -93,6 +96,8 @@ type sketch struct {
 	prog  *Program
 	block *Block
 	layer int // one of those it runs for
+	flows []channelFlow
+	boxOf map[int]*box
 	out   panel
 	made  map[bufKey]int // the drawn step that a buffer's value is from
 	above []map[int]bool // of each drawn step: those that it needs
@@ -100,8 +105,10 @@ type sketch struct {
 	order []int          // of channels
 }
 
-func newSketch(p *Plan, prog *Program, b *Block) *sketch {
-	s := &sketch{plan: p, prog: prog, block: b, layer: -1, made: make(map[bufKey]int), meet: make(map[int][]int)}
+func newSketch(p *Plan, prog *Program, b *Block, size StepSize) *sketch {
+	s := &sketch{plan: p, prog: prog, block: b, layer: -1, flows: blockFlows(prog, b, size.bounds(p.groups())), made: make(map[bufKey]int), meet: make(map[int][]int)}
+	_, s.boxOf = boxesOf(p)
+	s.out.lanes = make(map[int]string)
 	for _, r := range prog.Runs {
 		if r.Block == b.Name && r.Layers != NoLayers {
 			s.layer = r.Layers.First
@@ -113,8 +120,18 @@ func newSketch(p *Plan, prog *Program, b *Block) *sketch {
 
 func (s *sketch) panel() *panel {
 	s.out.label = blockLabel(s.prog, s.block.Name)
+	drawn := drawnOf(s.block, s.boxOf)
 	for i := range s.block.Queues {
-		s.lane(&s.block.Queues[i])
+		q := &s.block.Queues[i]
+		b := s.boxOf[q.Device]
+		if d, ok := drawn[b]; !ok || d != q.Device {
+			continue
+		}
+		s.out.lanes[b.at] = fmt.Sprintf("device %d", q.Device)
+		if len(b.devices) > 1 {
+			s.out.lanes[b.at] += ", for " + b.number()
+		}
+		s.lane(q)
 	}
 	for _, c := range s.order {
 		members := s.meet[c]
@@ -219,53 +236,26 @@ func (s *sketch) apart(from []int) []int {
 	})
 }
 
-// join draws what passes between two members of a collective that stand beside
-// each other: to both, or towards the nearest one that has the result.
+// join draws what passes between the members before list[i] and the others, in
+// the middle between two that stand beside each other.
 func (s *sketch) join(list []int, i, channel int) {
-	a, b := list[i-1], list[i]
-	gives, gets := s.gives(s.out.steps[a].Device, channel), s.gives(s.out.steps[b].Device, channel)
-	label := gives
-	switch {
-	case gives == "":
-		label = gets
-	case gets != "" && gets != gives:
-		label = gives + " / " + gets
+	left := make(map[int]bool)
+	for _, at := range list[:i] {
+		left[s.out.steps[at].Device] = true
 	}
-	has := func(at int) bool { return !s.out.steps[at].send }
-	left, right := slices.IndexFunc(reversed(list[:i]), has), slices.IndexFunc(list[i:], has)
-	switch {
-	case left == 0 && right == 0:
-		s.out.edges = append(s.out.edges, line{a, b, dot.Exchange, label})
-	case left >= 0 && (right < 0 || left <= right):
-		s.out.edges = append(s.out.edges, line{b, a, dot.Sends, gets})
-	default:
-		s.out.edges = append(s.out.edges, line{a, b, dot.Sends, gives})
-	}
-}
-
-func reversed(list []int) []int {
-	list = slices.Clone(list)
-	slices.Reverse(list)
-	return list
-}
-
-// gives says how much a device contributes to a collective.
-func (s *sketch) gives(device, channel int) string {
-	var sizes []string
-	for _, q := range s.block.Queues {
-		if q.Device != device {
-			continue
-		}
-		for i := range q.Steps {
-			st := &q.Steps[i]
-			for _, a := range st.Args {
-				if st.collective() && st.channel() == channel && a.Device == device {
-					sizes = append(sizes, perRow(s.typeOf(device, a.Name)))
-				}
-			}
+	e := line{from: list[i-1], to: list[i], style: dot.Exchange}
+	for _, f := range s.flows {
+		switch {
+		case f.channel != channel || left[s.boxOf[f.From].at] == left[s.boxOf[f.To].at]:
+		case left[s.boxOf[f.From].at]:
+			e.there += f.Bytes
+		default:
+			e.back += f.Bytes
 		}
 	}
-	return strings.Join(sizes, " + ")
+	if e.there > 0 || e.back > 0 {
+		s.out.edges = append(s.out.edges, e)
+	}
 }
 
 func (s *sketch) typeOf(device int, name string) tensor.Type {
@@ -279,16 +269,28 @@ func (s *sketch) typeOf(device int, name string) tensor.Type {
 	return tensor.Type{}
 }
 
-// perRow is the size of a value for each token or wanted row.
-func perRow(t tensor.Type) string {
-	size := Bytes(int64(t.Shape.Static() * t.DType.Bytes()))
-	switch t.Shape.Sym().Base() {
-	case tensor.Tokens:
-		return size + " a token"
-	case tensor.Rows:
-		return size + " a row"
+// bothWays prints what passes between two boxes.
+func bothWays(there, back int64) string {
+	switch {
+	case Bytes(there) == Bytes(back):
+		return Bytes(there) + " each way"
+	case back == 0:
+		return Bytes(there)
+	case there == 0:
+		return Bytes(back)
 	}
-	return size
+	return fmt.Sprintf("→ %s\n← %s", Bytes(there), Bytes(back))
+}
+
+// received prints what a device gets in a collective.
+func (s *sketch) received(device, channel int) string {
+	var sum int64
+	for _, f := range s.flows {
+		if f.channel == channel && f.To == device {
+			sum += f.Bytes
+		}
+	}
+	return "gets " + Bytes(sum)
 }
 
 // step describes a box.
@@ -302,7 +304,10 @@ func (s *sketch) step(device int, st *Step) drawnStep {
 			weights = append(weights, s.held(a)...)
 		}
 	}
-	d := drawnStep{Box: dot.Box{Name: plainName(st, body), Details: dot.Pack(weights), Experts: expertsOf(st), Device: device, Joint: st.collective()}, send: st.Op == "send"}
+	d := drawnStep{Box: dot.Box{Name: plainName(st, body), Details: dot.Pack(weights), Experts: expertsOf(st), Device: s.boxOf[device].at, Joint: st.collective()}}
+	if st.collective() && st.Op != "send" {
+		d.Details = append(d.Details, s.received(device, st.channel()))
+	}
 	if n, ok := attentionOf(st); ok {
 		if heads := s.typeOf(device, n.Out).Shape; len(heads) > 1 {
 			first := n.Attrs.Int("q_first", 0)
