@@ -28,7 +28,7 @@ func title(p *Plan) string {
 	if p.Placement.Strategy != "" {
 		strategy = p.Placement.Strategy + ", "
 	}
-	return fmt.Sprintf("%s on %d devices of %s\n%s parameters, %d layers, %s%s numerics", p.Model.Name, len(p.Memory), p.Machine.Name, Count(p.Model.Params), p.Model.Layers, strategy, p.Numerics.Mode)
+	return fmt.Sprintf("%s on %s of %s\n%s parameters, %d layers, %s%s numerics", p.Model.Name, count(len(p.Memory), "device"), p.Machine.Name, Count(p.Model.Params), p.Model.Layers, strategy, p.Numerics.Mode)
 }
 
 // draw adds a block, below the one before, and returns where each device's

@@ -95,7 +95,7 @@ func TestDOTShows(t *testing.T) {
 				t.Fatalf("%s: the picture differs from one time to the next", s.name)
 			}
 		}
-		wants := []string{"begin", fmt.Sprintf("on %d devices", s.devices)}
+		wants := []string{"begin", fmt.Sprintf("on %d device", s.devices)}
 		for d := range s.devices {
 			wants = append(wants, fmt.Sprintf("device %d<BR", d))
 		}

@@ -12,7 +12,7 @@ import (
 // Limits of the overview, so that it stays on a page.
 const (
 	maxShares = 3  // lines for layers that a device has other shares of
-	maxRuns   = 6  // lines for layers with other homes of experts
+	maxRuns   = 8  // lines for layers with other homes of experts
 	maxCells  = 64 // homes of a line
 )
 
@@ -51,6 +51,9 @@ func (o *overview) caption() string {
 		all += f.Bytes
 		byOp[f.Op] += f.Bytes
 	}
+	if len(o.plan.Memory) == 1 {
+		return "Nothing passes between devices"
+	}
 	text := fmt.Sprintf("Between devices in %s: %s", o.size, Bytes(all))
 	if len(byOp) == 1 {
 		return text + " of " + plainOp(o.flows[0].Op)
@@ -74,7 +77,7 @@ func (o *overview) devices() {
 	}
 }
 
-// rows places the boxes in rows, in order.
+// rows places the boxes in rows, in order, one row below the other.
 func (o *overview) rows() {
 	for row := range slices.Chunk(o.boxes, o.perRow()) {
 		nodes := []*dot.Node{row[0].node}
@@ -83,6 +86,9 @@ func (o *overview) rows() {
 			nodes = append(nodes, b.node)
 		}
 		o.pic.Row(nodes...)
+	}
+	for _, b := range o.boxes[min(len(o.boxes), o.perRow()):] {
+		o.pic.Edge(o.boxes[b.at-o.perRow()].node, b.node, dot.Follows, "")
 	}
 }
 
@@ -225,7 +231,7 @@ func (o *overview) matrix() [][]dot.Cell {
 	most := max(1, slices.Max(bytes))
 	rows := [][]dot.Cell{{{Text: "from \\ to", Strong: true}}}
 	for i, b := range o.boxes {
-		name := dot.Cell{Text: b.number(), Colour: dot.Accent(i), Strong: true}
+		name := dot.Cell{Text: b.number(), Colour: dot.Accent(i), Strong: true, Width: 48}
 		rows[0] = append(rows[0], name)
 		row := []dot.Cell{name}
 		for _, v := range bytes[i*n:][:n] {

@@ -98,6 +98,7 @@ func TestOverviewGolden(t *testing.T) {
 		{"experts", placed(t, "experts", 0, 1), oneToken},
 		{"four", placed(t, "four", 0, 1, 2, 3), prompt},
 		{"pipeline", placed(t, "pipeline", 0, 1), oneToken},
+		{"eight", large(4, 8, 2), oneToken},
 		{"large", large(64, 256, 3), oneToken},
 	} {
 		got, err := plan.Overview(c.plan, c.size)
