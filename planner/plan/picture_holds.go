@@ -29,7 +29,8 @@ func (o *overview) holds(b *box) [][]dot.Cell {
 			rows = append(rows, []dot.Cell{{Text: fmt.Sprintf("and others in %d more runs of layers", len(list)-i), Left: true}})
 			return rows
 		default:
-			rows = append(rows, []dot.Cell{{Text: expertsHeld(held, b) + inLayers(r, o.plan.Model.Layers), Left: true, Strong: true}}, []dot.Cell{{Inner: chipsOf(held, b, o.plan.Placement.Segments)}})
+			rows = append(rows, []dot.Cell{{Text: expertsHeld(held) + inLayers(r, o.plan.Model.Layers), Left: true, Strong: true}},
+				[]dot.Cell{{Inner: chipsOf(held, b, o.plan.Placement.Segments)}})
 		}
 	}
 	return rows
@@ -151,7 +152,6 @@ func (o *overview) held(b *box, layer int) []heldExpert {
 			}
 		}
 		if h.copies+h.segments > 0 {
-			h.of = max(h.of, 1)
 			list = append(list, h)
 		}
 	}
@@ -159,7 +159,7 @@ func (o *overview) held(b *box, layer int) []heldExpert {
 }
 
 // expertsHeld counts experts.
-func expertsHeld(held []heldExpert, b *box) string {
+func expertsHeld(held []heldExpert) string {
 	var parts, copies int
 	for _, h := range held {
 		if h.copies == 0 {
@@ -319,7 +319,7 @@ func homeRuns(experts []placement.Expert) []Range {
 func (o *overview) home(e placement.Expert) [][]dot.Cell {
 	var rows [][]dot.Cell
 	for i, copied := range e {
-		if i == maxShares && len(e) > maxShares+1 {
+		if i == maxCopies && len(e) > maxCopies+1 {
 			return append(rows, []dot.Cell{{Text: fmt.Sprintf("+%d", len(e)-i)}})
 		}
 		if len(copied) > dot.Colours {

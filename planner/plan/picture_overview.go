@@ -14,6 +14,7 @@ const (
 	maxShares = 3  // lines for layers that a device has other shares of
 	maxRuns   = 8  // lines for layers with other homes of experts
 	maxCells  = 64 // homes of a line
+	maxCopies = 3  // copies of a home
 )
 
 // Overview draws the devices of a plan with what they hold, and what passes
@@ -115,7 +116,9 @@ func (o *overview) traffic() {
 			hubs = append(hubs, o.hub(op))
 		}
 	}
-	o.pic.Row(hubs...)
+	if len(hubs) > 0 {
+		o.pic.Row(hubs...)
+	}
 	for i, a := range o.boxes {
 		for _, b := range o.boxes[i+1:] {
 			o.join(a, b, sparse)
