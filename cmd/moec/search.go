@@ -122,8 +122,8 @@ The time to the first token is that of all prompt steps of one prompt: of each
 kind of step its count, divided by the number of prompts (1 if it is not given).
 The time per token is that of one decode step; no kind may take longer. Both are
 means over the sampled batches, or with --quantile that quantile. Only placements
-that keep the limits are chosen; if none is found, the error says what is
-reached, and whether more is impossible.`,
+that keep the limits are chosen; if none is found, the error (exit code 6) says
+what is reached, and whether it is proven that nothing is within the limits.`,
 		RunE: func(*cobra.Command, []string) error {
 			for _, w := range search.Presets {
 				if err := a.row(w.Name, w.Doc); err != nil {
