@@ -46,9 +46,8 @@ func (f *searchFlags) addPriced(c *cobra.Command) {
 // limitFlag is a time in ps that is above 0 if it is given.
 type limitFlag int64
 
-// maxLimitFlag is what a limit can be at most: 20 hours, so that sums of times
-// fit.
-const maxLimitFlag = 20 * time.Hour
+// maxLimitFlag is what a limit can be at most; search.Workload takes little more.
+const maxLimitFlag = 15 * time.Minute
 
 // Set implements pflag.Value.
 func (f *limitFlag) Set(text string) error {

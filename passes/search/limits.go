@@ -42,8 +42,8 @@ func (t *Time) reached(time string) string {
 	return fmt.Sprintf("%s in a step of %d sequences", time, t.Step.Sequences)
 }
 
-// maxLimit bounds limits, so that sums of times fit: 20 hours.
-const maxLimit = 1 << 56
+// maxLimit bounds limits, so that sums of them at prices fit: 18 minutes.
+const maxLimit = 1 << 50
 
 // limited reports whether the workload has limits.
 func (w *Workload) limited() bool { return w.FirstToken > 0 || w.PerToken > 0 }

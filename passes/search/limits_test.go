@@ -231,7 +231,7 @@ func (b *brute) someLimits(w *Workload, all front, best vector) func(vector) boo
 		}
 		return ceil(max(v[2], v[3]), scoreUnits)
 	}
-	w.FirstToken, w.PerToken = 0, 0
+	w.FirstToken, w.PerToken = b.rng.Int64N(2)*maxLimit, b.rng.Int64N(2)*maxLimit // none, or one that all keep
 	which := 1 + b.rng.IntN(3)
 	for k, at := range []*int64{&w.FirstToken, &w.PerToken} {
 		if which&(1<<k) == 0 {

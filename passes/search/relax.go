@@ -293,7 +293,7 @@ func (x *relaxer) cheaper(a, b *state) *state {
 // dearest is the highest price of a limit, so that products fit.
 func (x *relaxer) dearest(k int, s *state) int64 {
 	const fits = 1 << 55
-	return fits / max(1, x.value(k, s))
+	return fits / max(1, x.value(k, s), x.limits[k].most)
 }
 
 // press lets "exact" look for what takes least of a limit, and next for what
