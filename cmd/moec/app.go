@@ -66,6 +66,7 @@ var commands = []command{
 	{"explain", explainCommand},
 	{"run", runCommand},
 	{"bench", benchCommand},
+	{"profile", profileCommand},
 	{"logits", logitsCommand},
 	{"checkpoint", checkpointCommand},
 	{"check", checkCommand},

@@ -62,6 +62,11 @@ var helps = map[string]help{
 		`moec bench examples/mixtral.moe --gpus 1 --weights random --sequences 64 --tokens 64`,
 		`moec bench examples/mixtral.moe --gpus 1 --weights random --batch 1,8 --set layers=24`,
 	}, Exits: running},
+	"profile": {Examples: []string{
+		`moec profile examples/mixtral.moe --gpus 1 --weights random`,
+		`moec profile mixtral.plan --weights random --apart --trace step.json`,
+		`moec profile mixtral.plan --weights random --batch 1 --step-tokens 512 --prompt-tokens 0`,
+	}, Exits: running},
 	"logits": {Examples: []string{
 		`moec logits mixtral.plan --checkpoint DIR --prompt-ids 1,2,3 -o out.safetensors`,
 	}, Exits: running},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"moec/ir"
@@ -282,4 +283,19 @@ func mustLookup(t testing.TB, name string) *machine.Machine {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// TestTraceBeside adds processes after those that are there, and changes none.
+func TestTraceBeside(t *testing.T) {
+	r := drawn(t)
+	var alone, beside bytes.Buffer
+	spans := []Span{{Name: "matmul wq", Kind: Memory, Layer: -1, Start: 5, End: 1_000_007}}
+	if err := errors.Join(r.WriteTrace(&alone), r.WriteTraceBeside(&beside, []Measured{{Name: "GPU 0", Spans: spans}, {Name: "GPU 1"}})); err != nil {
+		t.Fatal(err)
+	}
+	before, ok := strings.CutSuffix(alone.String(), "\n]}\n")
+	added, found := strings.CutPrefix(beside.String(), before)
+	if !ok || !found || strings.Count(added, `"process_name"`) != 2 || !strings.Contains(added, `"GPU 1"`) || !strings.Contains(added, `"ts":0.000005,"dur":1.000002`) || !json.Valid(beside.Bytes()) {
+		t.Errorf("added %s", added)
+	}
 }

@@ -35,7 +35,18 @@ type tracer struct {
 // each device is a process with a thread for its steps, one for exchanges
 // beside them and one for each direction of its ports; shared parts of links
 // and the critical path are processes of their own.
-func (r *Result) WriteTrace(w io.Writer) error {
+func (r *Result) WriteTrace(w io.Writer) error { return r.WriteTraceBeside(w, nil) }
+
+// Measured is what really happened on a device, for a trace. Costs of its spans
+// are their prices, whatever they took.
+type Measured struct {
+	Name  string
+	Spans []Span
+}
+
+// WriteTraceBeside is WriteTrace with measurements after the devices that were
+// simulated.
+func (r *Result) WriteTraceBeside(w io.Writer, measured []Measured) error {
 	t := &tracer{w: bufio.NewWriter(w), first: true}
 	fmt.Fprint(t.w, `{"displayTimeUnit":"ns","traceEvents":[`)
 	tids := make(map[int]int) // threads of each process
@@ -63,6 +74,10 @@ func (r *Result) WriteTrace(w io.Writer) error {
 	}
 	t.process(shared+1, "critical path")
 	t.spans(shared+1, 0, "spans", r.Path.Spans)
+	for i, m := range measured {
+		t.process(shared+2+i, m.Name)
+		t.spans(shared+2+i, 0, "steps", m.Spans)
+	}
 	if t.err == nil {
 		_, t.err = t.w.WriteString("\n]}\n")
 	}

@@ -30,6 +30,7 @@ type gpu struct {
 	steps  int // queued
 	most   int // of them at the same time
 	lost   bool
+	idle   bool // steps compute nothing
 	draws  []sample.Draw
 }
 
@@ -87,6 +88,16 @@ func (g *gpu) SyncEvent(_ context.Context, e driver.Event) error {
 	return nil
 }
 
+func (g *gpu) Sync(context.Context, driver.Stream) error {
+	e, _ := g.NewEvent(false)
+	g.Record(e, 0)
+	return g.SyncEvent(context.Background(), e)
+}
+func (g *gpu) CloseEvent(e driver.Event) error {
+	delete(g.events, e)
+	return nil
+}
+
 var errLost = errors.New("lost")
 
 func (g *gpu) Elapsed(from, to driver.Event) (time.Duration, error) {
@@ -116,6 +127,9 @@ func (g *gpu) set(at, i int, v int32) {
 
 // step writes logits that depend on all inputs.
 func (g *gpu) step(rows int) {
+	if g.idle {
+		return
+	}
 	var out [][]float32
 	for i := range rows {
 		k := int(g.number(rowsAt, i))

@@ -108,13 +108,22 @@ func load(ctx context.Context, d driver.Driver, p *plan.Plan, src weights.Source
 // Step executes one step and returns the logits of each token group, a row of
 // the vocabulary's size for each wanted row, one after the other.
 func (g *Program) Step(ctx context.Context, s *step.Step) ([][]float32, error) {
+	r, err := g.execute(ctx, s, nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.logits()
+}
+
+// execute runs one step on all devices; profile is nil if nobody wants times.
+func (g *Program) execute(ctx context.Context, s *step.Step, p *profile) (*run, error) {
 	if g.failed != nil {
 		return nil, g.failed
 	}
 	if err := g.check(s); err != nil {
 		return nil, err
 	}
-	r := &run{Program: g, step: s, bounds: s.Bounds(), number: g.programFor(s)}
+	r := &run{Program: g, step: s, bounds: s.Bounds(), number: g.programFor(s), profile: p}
 	var wg sync.WaitGroup
 	errs := make([]error, len(g.devices))
 	for i, d := range g.devices {
@@ -131,7 +140,7 @@ func (g *Program) Step(ctx context.Context, s *step.Step) ([][]float32, error) {
 		g.failed = err
 		return nil, err
 	}
-	return r.logits()
+	return r, nil
 }
 
 // check says what is wrong with a step.

@@ -21,6 +21,7 @@ type run struct {
 	bounds   tensor.Bounds
 	number   int // of the program
 	launches int // so far
+	profile  *profile
 }
 
 // device runs the queues of one device, on its thread.
@@ -43,7 +44,7 @@ func (r *run) device(ctx context.Context, d *device) error {
 
 // enqueue puts a step on the device's stream; only at collectives it waits.
 func (r *run) enqueue(ctx context.Context, d *device, q *queue) error {
-	if q.whole != nil && r.bounds(tensor.Tokens) <= q.whole.Tokens {
+	if r.profile.wants(q.whole) && r.bounds(tensor.Tokens) <= q.whole.Tokens {
 		return r.whole(d, q.whole)
 	}
 	if q.series != nil {
@@ -99,7 +100,13 @@ func (r *run) launch(d *device, c *call) error {
 	}
 	shape := driver.Shape{Grid: driver.Dim{X: uint32(blocks), Y: 1, Z: 1}, Block: driver.Dim{X: uint32(c.launch.Threads), Y: 1, Z: 1}}
 	r.launches++
-	return d.gpu.Launch(c.function, shape, &d.params, d.stream)
+	if err := r.profile.mark(d); err != nil {
+		return err
+	}
+	if err := d.gpu.Launch(c.function, shape, &d.params, d.stream); err != nil {
+		return err
+	}
+	return r.profile.note(d, Took{Block: c.at.Block, Layer: c.layer, Step: c.at.Step, Op: c.op})
 }
 
 // argument adds one argument of a launch.

@@ -27,6 +27,8 @@ type turn struct {
 // call is one step on one device, for one layer, with its operands found.
 type call struct {
 	op       string
+	at       codegen.At
+	layer    int             // -1 outside the layers
 	launch   *codegen.Launch // nil for send
 	function driver.Function
 	out      driver.Ptr
@@ -159,7 +161,7 @@ func (p *preparer) step(d *device, t *turn, s *plan.Step, at codegen.At) error {
 	if len(s.Body) > 0 {
 		return nil
 	}
-	c := call{op: s.Op, launch: p.code.Launches[at]}
+	c := call{op: s.Op, at: at, layer: p.layer, launch: p.code.Launches[at]}
 	if collective(s.Op) {
 		c.meeting = p.meetings[s.Attrs.Int("channel", 0)]
 	}

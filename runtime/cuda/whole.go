@@ -115,7 +115,13 @@ func (r *run) whole(d *device, m *whole) error {
 	if err := d.gpu.Record(m.from, d.stream); err != nil {
 		return err
 	}
+	if err := r.profile.mark(d); err != nil {
+		return err
+	}
 	if err := d.gpu.Launch(m.function, shape, &d.params, d.stream); err != nil {
+		return err
+	}
+	if err := r.profile.note(d, Took{Layer: -1, Step: -1, Op: WholeStep}); err != nil {
 		return err
 	}
 	if err := d.gpu.Record(m.to, d.stream); err != nil {
