@@ -214,6 +214,7 @@ func (b *bench) prompts(ctx context.Context) error {
 		for at := 0; at < len(ids); {
 			n := min(len(ids)-at, b.plan.Limits.Tokens, benchChunk)
 			s := b.step(most)
+			s.Prompt = true
 			g := &s.Groups[0]
 			for i := range n {
 				g.Tokens, g.Positions, g.Sequences = append(g.Tokens, int32(ids[at+i])), append(g.Positions, int32(at+i)), append(g.Sequences, int32(seq))

@@ -82,7 +82,7 @@ func (b *bench) chunk(ids []int, at int) *step.Step {
 		g.Tokens, g.Positions, g.Sequences = append(g.Tokens, int32(ids[i])), append(g.Positions, int32(i)), append(g.Sequences, 0)
 	}
 	g.Rows = []int32{int32(len(g.Tokens) - 1)}
-	return &step.Step{Groups: []step.Group{g}}
+	return &step.Step{Groups: []step.Group{g}, Prompt: true}
 }
 
 // checkPrefill compares prompts with what the plan has room for.

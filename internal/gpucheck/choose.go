@@ -193,7 +193,7 @@ func (c *counting) Continue(ctx context.Context, s *step.Step, draws []sample.Dr
 // checkAhead compares sequences that the GPU continues by itself with those
 // whose tokens the host chooses, of the same plan and weights.
 func checkAhead(act string) error {
-	p, err := decoderPlan(act, 64)
+	p, err := decoderPlan(act, 512)
 	if err != nil {
 		return err
 	}

@@ -44,10 +44,10 @@ func (r *run) device(ctx context.Context, d *device) error {
 
 // enqueue puts a step on the device's stream; only at collectives it waits.
 func (r *run) enqueue(ctx context.Context, d *device, q *queue) error {
-	if r.profile.wants(q.whole) && r.bounds(tensor.Tokens) <= q.whole.Tokens {
+	if r.profile.wants(q.whole) && r.bounds(tensor.Tokens) <= q.whole.Tokens && !(r.step.Prompt && r.Apart() > 0) {
 		return r.whole(d, q.whole)
 	}
-	if q.series != nil {
+	if q.series != nil && r.profile.whole() {
 		return r.series(d, q.series)
 	}
 	for i := range q.turns {

@@ -78,7 +78,10 @@ func (p *profile) note(d *device, t Took) error {
 }
 
 // wants reports whether a kernel for the whole step may execute it.
-func (p *profile) wants(m *whole) bool { return m != nil && (p == nil || !p.apart) }
+func (p *profile) wants(m *whole) bool { return m != nil && p.whole() }
+
+// whole reports whether the step may be executed as a whole.
+func (p *profile) whole() bool { return p == nil || !p.apart }
 
 // read takes the times of a device whose stream is empty, and gives the events
 // back.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"moec/codegen"
+	"moec/ir"
 	"moec/planner/plan"
 	"moec/runtime/cuda/driver"
 )
@@ -107,6 +108,21 @@ func (p *preparer) argument(d *device, f codegen.Field) (uint64, error) {
 	}
 	at, err := p.address(ref)
 	return uint64(at), err
+}
+
+// Apart returns how many generated tokens a step may have: those of the kernel
+// that executes decoding steps, if a series executes prompts and a sequence's
+// bits must not depend on its company. It is 0 if steps may have both.
+func (g *Program) Apart() int {
+	if g.plan.Numerics.Mode != ir.Invariant {
+		return 0
+	}
+	for _, q := range g.devices[0].programs {
+		if q.whole != nil && q.series != nil {
+			return q.whole.Tokens
+		}
+	}
+	return 0
 }
 
 // series puts a program's kernels on the device's stream.

@@ -30,6 +30,9 @@ func (e *Engine) decodes() int {
 	if len(e.groups) != 1 || len(e.groups[0].active) == 0 || len(e.groups[0].active) > min(e.limits.Tokens, e.limits.Rows) {
 		return 0
 	}
+	if e.apart > 0 && len(e.groups[0].active) > e.apart {
+		return 0
+	}
 	n := e.limits.Context
 	for _, s := range e.groups[0].active {
 		if s.made == 0 || len(s.queue) != 1 {

@@ -89,6 +89,16 @@ type Engine struct {
 	limits  plan.Limits
 	groups  []*group
 	all     bool // ask for the logits of every token
+	apart   int  // see Apart
+}
+
+// Apart is a program that executes given tokens by other kernels than generated
+// ones, so that a sequence's bits would depend on its company if a step had both.
+type Apart interface {
+	Program
+	// Apart returns how many generated tokens a step may have at most, or 0 if
+	// steps may have tokens of both kinds.
+	Apart() int
 }
 
 // group is the state of one token group.
@@ -101,6 +111,9 @@ type group struct {
 // New returns an engine for a plan's program.
 func New(program Program, p *plan.Plan) *Engine {
 	e := &Engine{program: program, limits: p.Limits}
+	if a, ok := program.(Apart); ok {
+		e.apart = a.Apart()
+	}
 	for range Groups(p) {
 		g := &group{pages: kv.New(p.Limits.Pages)}
 		for s := range p.Limits.Sequences {
@@ -220,44 +233,29 @@ func (e *Engine) admit(waiting []*sequence) []*sequence {
 // ragged is a step in the making.
 type ragged struct {
 	step.Step
-	promptTokens int
+	promptTokens, tokens int
+	room, wanted         int // tokens and rows that may be added
 }
 
 // step fills a step: first a token of every sequence that is being continued,
-// then prompts in order. It returns, for each row of logits that each group
-// asks for, the sequence that continues with it, nil if none does; and no
-// groups when there is nothing to do.
+// then prompts in order; or, if those must be apart, prompts alone as long as
+// there are any. It returns, for each row of logits that each group asks for, the
+// sequence that continues with it, nil if none does; and no groups when there is
+// nothing to do.
 func (e *Engine) step() (*ragged, [][]*sequence) {
-	r := &ragged{Step: step.Step{Groups: make([]step.Group, len(e.groups))}}
+	r := &ragged{Step: step.Step{Groups: make([]step.Group, len(e.groups))}, room: e.limits.Tokens, wanted: e.limits.Rows}
 	rows := make([][]*sequence, len(e.groups))
-	room := e.limits.Tokens
-	wanted := e.limits.Rows
-	any := false
-	for _, prompts := range []bool{false, true} {
-		for i, g := range e.groups {
-			for _, s := range g.active {
-				if prompts != (len(s.queue) > 1 || s.made == 0) || room == 0 || wanted == 0 {
-					continue
-				}
-				n := min(len(s.queue), room)
-				if e.all {
-					n = min(n, wanted)
-				}
-				r.add(i, s, n)
-				if prompts {
-					r.promptTokens += n
-				}
-				room -= n
-				any = true
-				asked := r.ask(i, s, n, e.all)
-				rows[i] = append(rows[i], asked...)
-				wanted -= len(asked)
-				s.queue = s.queue[n:]
-				s.done += n
-			}
-		}
+	if e.apart == 0 {
+		e.fill(r, rows, false)
+		e.fill(r, rows, true)
+	} else if e.fill(r, rows, true); r.tokens > 0 {
+		r.Prompt = true
+	} else {
+		r.room = min(r.room, e.apart)
+		e.fill(r, rows, false)
+		e.rotate(rows)
 	}
-	if !any {
+	if r.tokens == 0 {
 		return r, nil
 	}
 	for i, g := range e.groups {
@@ -267,6 +265,43 @@ func (e *Engine) step() (*ragged, [][]*sequence) {
 		}
 	}
 	return r, rows
+}
+
+// fill adds tokens of prompts, or of sequences that are being continued, as far
+// as there is room.
+func (e *Engine) fill(r *ragged, rows [][]*sequence, prompts bool) {
+	for i, g := range e.groups {
+		for _, s := range g.active {
+			if prompts != (len(s.queue) > 1 || s.made == 0) || r.room == 0 || r.wanted == 0 {
+				continue
+			}
+			n := min(len(s.queue), r.room)
+			if e.all {
+				n = min(n, r.wanted)
+			}
+			r.add(i, s, n)
+			if prompts {
+				r.promptTokens += n
+			}
+			r.room -= n
+			r.tokens += n
+			asked := r.ask(i, s, n, e.all)
+			rows[i] = append(rows[i], asked...)
+			r.wanted -= len(asked)
+			s.queue = s.queue[n:]
+			s.done += n
+		}
+	}
+}
+
+// rotate puts sequences that were left out of a step before those in it.
+func (e *Engine) rotate(rows [][]*sequence) {
+	for i, g := range e.groups {
+		if len(rows[i]) < len(g.active) {
+			left := slices.DeleteFunc(slices.Clone(g.active), func(s *sequence) bool { return slices.Contains(rows[i], s) })
+			g.active = append(left, rows[i]...)
+		}
+	}
 }
 
 // add puts the next n tokens of a sequence into a group.

@@ -17,13 +17,14 @@ const vocab = 50
 // far as it was stored page by page: it finds out whether steps are fed in
 // order and pages are kept apart.
 type fake struct {
-	t     *testing.T
-	limit plan.Limits
-	cache map[string]int32 // group, page, offset to token
-	steps int
-	most  int // tokens of the largest step
-	rows  int // of all steps
-	count int // tokens of all steps
+	t       *testing.T
+	limit   plan.Limits
+	cache   map[string]int32 // group, page, offset to token
+	steps   int
+	most    int     // tokens of the largest step
+	rows    int     // of all steps
+	count   int     // tokens of all steps
+	prompts []int32 // their lengths, by sequence slot, for those who look
 }
 
 func (f *fake) Step(_ context.Context, s *step.Step) ([][]float32, error) {
@@ -122,6 +123,59 @@ func TestCompanyChangesNothing(t *testing.T) {
 				t.Errorf("sequence %d has %d tokens, want %d (%s)", i, len(tokens[i]), all[i].MaxTokens, done[i])
 			}
 		}
+	}
+}
+
+// apart is a fake that must not be given tokens of prompts beside others, nor
+// more than two of the latter.
+type apart struct{ *fake }
+
+func (apart) Apart() int { return 2 }
+
+func (a apart) Step(ctx context.Context, s *step.Step) ([][]float32, error) {
+	total := 0
+	for _, g := range s.Groups {
+		total += len(g.Tokens)
+		for k, pos := range g.Positions {
+			if given := pos < a.prompts[g.Sequences[k]]; given != s.Prompt {
+				a.t.Errorf("a token at %d, given %t, in a step of given tokens %t", pos, given, s.Prompt)
+			}
+		}
+	}
+	if !s.Prompt && total > a.Apart() {
+		a.t.Errorf("%d generated tokens in a step", total)
+	}
+	return a.fake.Step(ctx, s)
+}
+
+// TestApart runs more sequences than a step of generated tokens may have: each
+// gets the tokens that it gets when steps are mixed, and all go on in turn.
+func TestApart(t *testing.T) {
+	var all []Request
+	for i, n := range []int{9, 4, 7} {
+		all = append(all, Request{Prompt: prompt(n, i), MaxTokens: 6})
+	}
+	want, _, _, _, _ := runAll(t, 1, all)
+	p := testPlan(1)
+	f := &fake{t: t, limit: p.Limits, cache: map[string]int32{}, prompts: []int32{9, 4, 7}}
+	have := make([][]int, len(all))
+	ahead := 0
+	if _, err := New(apart{f}, p).Run(context.Background(), all, func(e Event) {
+		if e.Done != "" {
+			return
+		}
+		have[e.Sequence] = append(have[e.Sequence], e.Token)
+		for _, list := range have {
+			ahead = max(ahead, len(have[e.Sequence])-len(list))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(have) != fmt.Sprint(want) {
+		t.Errorf("tokens %v, want %v", have, want)
+	}
+	if ahead > 3 {
+		t.Errorf("a sequence is %d tokens ahead of another", ahead)
 	}
 }
 

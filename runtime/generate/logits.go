@@ -88,7 +88,7 @@ func (b *batch) done() bool {
 
 // step takes as many tokens as a step has rows, and says whose rows they are.
 func (b *batch) step() (*step.Step, [][]int) {
-	s := &step.Step{Groups: make([]step.Group, b.groups)}
+	s := &step.Step{Groups: make([]step.Group, b.groups), Prompt: true}
 	rows := make([][]int, b.groups)
 	for g := range s.Groups {
 		s.Groups[g].Pages = make([][]int32, b.limits.Sequences)

@@ -14,6 +14,9 @@ import (
 // Step is one step for all token groups.
 type Step struct {
 	Groups []Group
+	// Prompt says that the tokens are given, not generated. A backend may have
+	// other kernels for such steps.
+	Prompt bool
 }
 
 // Group is the share of one token group. Tokens, Positions and Sequences have
