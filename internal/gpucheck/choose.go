@@ -190,6 +190,9 @@ func (c *counting) Continue(ctx context.Context, s *step.Step, draws []sample.Dr
 	})
 }
 
+// Apart keeps generated tokens apart from prompts, as the program wants.
+func (c *counting) Apart() int { return c.Ahead.(generate.Apart).Apart() }
+
 // checkAhead compares sequences that the GPU continues by itself with those
 // whose tokens the host chooses, of the same plan and weights.
 func checkAhead(act string) error {
@@ -243,7 +246,7 @@ func sameEvents(p *plan.Plan, requests []generate.Request, whole bool) error {
 	if err != nil {
 		return err
 	}
-	want, err := run(struct{ generate.Program }{program})
+	want, err := run(struct{ generate.Apart }{program.(generate.Apart)}) // without Continue
 	if err != nil {
 		return err
 	}
