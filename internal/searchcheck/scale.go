@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"moec/ir/machine"
@@ -16,14 +18,44 @@ import (
 // or devices, at 16 sequences a device, on hosts of eight H100s.
 func (c *check) scale() error {
 	fmt.Printf("  %7s %8s %8s %10s %10s %10s %9s\n", "layers", "experts", "devices", "time", "chosen ms", "bound ms", "gap %")
-	for _, s := range []struct{ layers, experts, devices int }{
-		{61, 256, 64}, {31, 256, 64}, {16, 256, 64}, {61, 128, 64}, {61, 64, 64}, {61, 256, 32}, {61, 256, 16}, {61, 256, 8},
-	} {
+	took := make(map[size]time.Duration)
+	for _, s := range sizes {
+		begin := time.Now()
 		if err := c.scaleTo(s.layers, s.experts, s.devices); err != nil {
 			return err
 		}
+		took[s] = time.Since(begin)
 	}
+	plot(took)
 	return nil
+}
+
+// size is a model's and a machine's.
+type size struct{ layers, experts, devices int }
+
+// sizes begin with the largest; each other one has less of one thing.
+var sizes = []size{{61, 256, 64}, {31, 256, 64}, {16, 256, 64}, {61, 128, 64}, {61, 64, 64}, {61, 256, 32}, {61, 256, 16}, {61, 256, 8}}
+
+// plot draws times as bars, against one thing after the other.
+func plot(took map[size]time.Duration) {
+	most := time.Duration(0)
+	for _, t := range took {
+		most = max(most, t)
+	}
+	const width = 60
+	for _, of := range []struct {
+		name string
+		of   func(*size) *int
+	}{{"layers", func(s *size) *int { return &s.layers }}, {"experts", func(s *size) *int { return &s.experts }}, {"devices", func(s *size) *int { return &s.devices }}} {
+		fmt.Printf("  time against %s\n", of.name)
+		for _, s := range slices.Backward(sizes) {
+			other := s
+			*of.of(&other) = *of.of(&sizes[0])
+			if other == sizes[0] {
+				fmt.Printf("  %7d %s %.1f s\n", *of.of(&s), strings.Repeat("#", int(width*took[s]/most)), took[s].Seconds())
+			}
+		}
+	}
 }
 
 func (c *check) scaleTo(layers, experts, devices int) error {
