@@ -2,6 +2,7 @@ package codegen
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"moec/ir/tensor"
@@ -35,6 +36,7 @@ type decoder struct {
 	*match
 	plan *plan.Plan
 	prog *plan.Program
+	runs []map[string]*site // the steps of each run, by name of the result
 
 	element                                                tensor.DType
 	layers, hidden, heads, kvHeads, dim, ffn, experts, top int
@@ -56,7 +58,7 @@ func matchDecoder(p *plan.Plan, prog *plan.Program) (*decoder, error) {
 		return nil, err
 	}
 	d := &decoder{match: newMatch(), plan: p, prog: prog}
-	if err := d.runs(blocks); err != nil {
+	if err := d.blocks(blocks); err != nil {
 		return nil, err
 	}
 	if err := d.sizes(); err != nil {
@@ -65,8 +67,8 @@ func matchDecoder(p *plan.Plan, prog *plan.Program) (*decoder, error) {
 	return d, d.fits()
 }
 
-// runs matches the program's runs: the begin, layers, the last layer, the end.
-func (d *decoder) runs(blocks map[string][]*site) error {
+// blocks matches the program's runs: the begin, layers, the last layer, the end.
+func (d *decoder) blocks(blocks map[string][]*site) error {
 	runs := d.prog.Runs
 	if len(runs) < 3 {
 		return fmt.Errorf("%d runs of blocks, at least 3 are wanted", len(runs))
@@ -88,6 +90,7 @@ func (d *decoder) runs(blocks map[string][]*site) error {
 		if err := d.block(blocks[r.Block], pattern); err != nil {
 			return err
 		}
+		d.runs = append(d.runs, maps.Clone(d.steps))
 		if !outside {
 			d.layers += r.Layers.Len()
 			if err := d.layer(); err != nil {
@@ -99,6 +102,20 @@ func (d *decoder) runs(blocks map[string][]*site) error {
 		return fmt.Errorf("the logits are not the output")
 	}
 	return nil
+}
+
+// stepsOf returns the steps of a layer, or of what comes before layer 0 and after
+// the last.
+func (d *decoder) stepsOf(layer int) map[string]*site {
+	if layer < 0 {
+		return d.runs[0]
+	}
+	for i, r := range d.prog.Runs {
+		if r.Layers != plan.NoLayers && r.Layers.Has(layer) {
+			return d.runs[i]
+		}
+	}
+	return d.runs[len(d.runs)-1]
 }
 
 // output names the program's only output.

@@ -25,13 +25,63 @@ type SeriesRun struct {
 // Call is one launch of a series.
 type Call struct {
 	Unit    int // index of the image that holds the kernel
+	Kernel  string
 	Symbol  string
 	Threads int
 	Shared  int // bytes of dynamic shared memory
 	Grid    Grid
 	Args    []Field
+	// Covers are the steps whose work it does, for each layer of its run.
+	Covers []Cover
 
-	use *use
+	use       *use
+	from, end string // names of the first step that it covers and of the first that it does not
+	back      int    // 1 if they are the layer's before
+}
+
+// Cover is some steps of a block's queue that follow each other; without a block
+// it is none.
+type Cover struct {
+	Block       string
+	Layer       int // -1 outside the layers
+	First, Last int
+}
+
+// covers notes the steps from one on, up to one that is not covered.
+func (c *Call) covers(from, end string) *Call {
+	c.from, c.end = from, end
+	return c
+}
+
+// before is covers for steps of the layer before.
+func (c *Call) before(from, end string) *Call {
+	c.back = 1
+	return c.covers(from, end)
+}
+
+// cover finds the steps that a launch covers in a layer.
+func (b *seriesBuilder) cover(c *Call, layer int) Cover {
+	layer -= c.back
+	steps := b.stepsOf(layer)
+	first, end := steps[c.from], steps[c.end]
+	if first == nil {
+		return Cover{Layer: layer}
+	}
+	if layer >= b.layers {
+		layer = -1
+	}
+	last := first.at.Step
+	switch {
+	case end != nil && end.at.Block == first.at.Block:
+		last = max(last, end.at.Step-1)
+	default:
+		for _, s := range steps {
+			if s.at.Block == first.at.Block {
+				last = max(last, s.at.Step)
+			}
+		}
+	}
+	return Cover{Block: first.at.Block, Layer: layer, First: first.at.Step, Last: last}
 }
 
 // Grid says how many blocks a launch has: Times for each Per items, at most Most
@@ -142,12 +192,17 @@ func (d *decoder) series() (*Series, error) {
 		run(last, last, append([]*Call{b.sum(b.tokens, weightIn(d, "norm"))}, b.layer(true)...)...)
 	}
 	s.Runs = append(s.Runs, SeriesRun{plan.NoLayers, []*Call{b.sum(b.rows, weightOf(d, "last_norm")), b.head()}})
+	layer := -1
 	for _, r := range s.Runs {
 		for _, c := range r.Calls {
 			if err := c.check(); err != nil {
 				return nil, err
 			}
+			for i := range max(1, r.Layers.Len()) {
+				c.Covers = append(c.Covers, b.cover(c, layer+i))
+			}
 		}
+		layer += max(1, r.Layers.Len())
 	}
 	return s, nil
 }
@@ -206,7 +261,7 @@ func (b *seriesBuilder) input(name string) Field { return Field{Kind: BufferFiel
 
 // call makes a launch.
 func (b *seriesBuilder) call(u *use, g Grid, shared int, args ...Field) *Call {
-	return &Call{Symbol: u.kernel.Symbol(u.params), Threads: u.kernel.Block, Shared: shared, Grid: g, Args: args, use: u}
+	return &Call{Kernel: u.kernel.Name, Symbol: u.kernel.Symbol(u.params), Threads: u.kernel.Block, Shared: shared, Grid: g, Args: args, use: u}
 }
 
 func (b *seriesBuilder) begin() *Call {
@@ -223,12 +278,12 @@ const rowBlocks = 8
 
 func (b *seriesBuilder) embed() *Call {
 	return b.call(useOf("prefill_embed", b.element, b.hidden), persistent(b.tokens, rowBlocks), 0,
-		b.x, b.normed, b.input("tokens"), weightOf(b.decoder, "embedding"), weightIn(b.decoder, "norm"), b.tokenCount, b.epsilon)
+		b.x, b.normed, b.input("tokens"), weightOf(b.decoder, "embedding"), weightIn(b.decoder, "norm"), b.tokenCount, b.epsilon).before("x", "")
 }
 
 func (b *seriesBuilder) sum(rows Extent, norm Field) *Call {
 	return b.call(useOf("prefill_sum", b.element, b.hidden, b.top), persistent(rows, rowBlocks), 0,
-		b.x, b.normed, b.middle, b.expertOut, b.shares, norm, Field{Kind: CountField, N: rows}, b.epsilon)
+		b.x, b.normed, b.middle, b.expertOut, b.shares, norm, Field{Kind: CountField, N: rows}, b.epsilon).before("m1", "")
 }
 
 // layer lists the launches of a layer after its first norm. Only the wanted rows
@@ -240,10 +295,10 @@ func (b *seriesBuilder) layer(last bool) []*Call {
 	share := b.heads / b.kvHeads
 	list := []*Call{
 		b.call(useOf("gemm_heads", b.element, b.heads, b.kvHeads, b.hidden, width, stages), tiles(b.tokens, columns, width), gemmShared(width, stages, 1),
-			b.query, Field{Kind: LayerCacheField, Name: b.residents["k:cache"]}, b.normed, weightIn(d, "qkv"), b.turns, b.places, long(b.tokens)),
+			b.query, Field{Kind: LayerCacheField, Name: b.residents["k:cache"]}, b.normed, weightIn(d, "qkv"), b.turns, b.places, long(b.tokens)).covers("a1", "o1"),
 		b.call(useOf("flash", b.element, b.heads, b.kvHeads, b.plan.Limits.Page), Grid{b.tokens, flashRows / share, b.kvHeads, 0}, flashShared,
 			b.attended, b.query, Field{Kind: LayerCacheField, Name: b.residents["k:cache"]}, b.input("sequences"), b.input("positions"), b.noSink,
-			Field{Kind: PagesField}, b.tableWidth, b.tokenCount, constant(join(float(b.scale), float(0), integers(0, share, 0, 0)))),
+			Field{Kind: PagesField}, b.tableWidth, b.tokenCount, constant(join(float(b.scale), float(0), integers(0, share, 0, 0)))).covers("o1", "o2"),
 	}
 	if !last {
 		return append(list, b.afterAttention(b.tokens, b.x, b.attended)...)
@@ -275,16 +330,16 @@ func (b *seriesBuilder) afterAttention(rows Extent, x, attended Field) []*Call {
 	all := persistent(fixed(1<<20), 1) // tiles are counted on the device
 	return []*Call{
 		b.call(useOf("gemm_round", b.element, b.hidden, b.heads*b.dim, b.outSegments, width, stages), tiles(rows, b.hidden, width), gemmShared(width, stages, b.outSegments),
-			b.projected, attended, weightIn(d, "out"), long(rows), segmentsArg(b.heads*b.dim, b.outSegments)),
+			b.projected, attended, weightIn(d, "out"), long(rows), segmentsArg(b.heads*b.dim, b.outSegments)).covers("o2", "b1"),
 		b.call(useOf("prefill_route", b.element, b.hidden, b.experts, b.top), persistent(rows, rowBlocks), 0,
-			b.middle, b.normed, b.chosen, b.shares, x, b.projected, weightIn(d, "norm2"), weightIn(d, "router"), count, b.epsilon),
+			b.middle, b.normed, b.chosen, b.shares, x, b.projected, weightIn(d, "norm2"), weightIn(d, "router"), count, b.epsilon).covers("b1", "d"),
 		b.call(useOf("list_slots", b.top, b.experts, b.experts), each(fixed(b.experts), 1), 0,
 			b.starts, b.list, b.chosen, Field{Kind: CountField, N: rows.times(b.top)}, Field{Kind: CountField, N: capacity}, constant(b.heldExperts)),
-		b.call(fill, Grid{capacity, 1, b.hidden / 8 / panelThreads, 0}, 0, b.panels, b.normed, b.list, long(capacity)),
+		b.call(fill, Grid{capacity, 1, b.hidden / 8 / panelThreads, 0}, 0, b.panels, b.normed, b.list, long(capacity)).covers("d", "u1"),
 		b.call(useOf("grouped_gate", b.element, 2*b.ffn, b.hidden, b.experts, gateWidth, gateStages), all, panelShared(gateWidth, gateStages, 1),
-			b.gated, b.panels, weightIn(d, "gate_up"), b.starts, b.list, long(capacity)),
+			b.gated, b.panels, weightIn(d, "gate_up"), b.starts, b.list, long(capacity)).covers("u1", "z1"),
 		b.call(useOf("grouped_round", b.element, b.hidden, b.ffn, b.experts, downWidth, downStages, b.downSegments), all, panelShared(downWidth, downStages, b.downSegments),
-			b.expertOut, b.gated, weightIn(d, "down"), b.starts, b.list, long(capacity), segmentsArg(b.ffn, b.downSegments)),
+			b.expertOut, b.gated, weightIn(d, "down"), b.starts, b.list, long(capacity), segmentsArg(b.ffn, b.downSegments)).covers("z1", "m1"),
 	}
 }
 
@@ -300,7 +355,7 @@ func segmentsArg(k, segments int) Field {
 func (b *seriesBuilder) head() *Call {
 	const width, stages = 128, 6
 	return b.call(useOf("gemm", b.element, b.vocab, b.hidden, 1, width, stages), tiles(b.rows, b.vocab, width), gemmShared(width, stages, 1),
-		b.input(b.buffers["logits"]), b.normed, weightOf(b.decoder, "head"), long(b.rows), segmentsArg(b.hidden, 1))
+		b.input(b.buffers["logits"]), b.normed, weightOf(b.decoder, "head"), long(b.rows), segmentsArg(b.hidden, 1)).covers("e1", "")
 }
 
 // check compares a launch with the kernel's row of the table.

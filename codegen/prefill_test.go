@@ -57,6 +57,52 @@ func TestSeries(t *testing.T) {
 	}
 }
 
+// TestSeriesCovers checks that launches cover each step of every layer once, but
+// for those that take rows.
+func TestSeriesCovers(t *testing.T) {
+	p, k := seriesPlan(t)
+	code, err := Generate(p, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := make(map[Cover]int)
+	for _, r := range code.Series["all"].Runs {
+		for _, c := range r.Calls {
+			if len(c.Covers) != max(1, r.Layers.Len()) {
+				t.Errorf("%s covers steps of %d layers, runs for %d", c.Symbol, len(c.Covers), r.Layers.Len())
+			}
+			for _, v := range c.Covers {
+				for i := v.First; i <= v.Last && v.Block != ""; i++ {
+					have[Cover{v.Block, v.Layer, i, i}]++
+				}
+			}
+		}
+	}
+	steps := 0
+	for _, r := range p.Programs[0].Runs {
+		for i := range max(1, r.Layers.Len()) {
+			layer := -1
+			if r.Layers != plan.NoLayers {
+				layer = r.Layers.First + i
+			}
+			for _, b := range p.Programs[0].Blocks {
+				if b.Name != r.Block {
+					continue
+				}
+				for s := range b.Queues[0].Steps {
+					steps++
+					if n := have[Cover{b.Name, layer, s, s}]; n != 1 {
+						t.Errorf("%s of layer %d: step %d (%s) is covered %d times", b.Name, layer, s, b.Queues[0].Steps[s].Op, n)
+					}
+				}
+			}
+		}
+	}
+	if len(have) != steps {
+		t.Errorf("%d steps are covered, there are %d", len(have), steps)
+	}
+}
+
 // decodeSharedBytes is what a block can have.
 const decodeSharedBytes = 227 << 10
 

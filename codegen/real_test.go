@@ -34,6 +34,10 @@ func realCompiler(t *testing.T) *nvcc.Compiler {
 	return nvcc.New(nvcc.Options{Toolchain: tool, CacheDir: dir, Warn: func(s string) { t.Error(s) }})
 }
 
+// architectures are those that every kernel is compiled for: Turing, the Amperes,
+// Ada and Hopper. CUDA 13 has none before.
+var architectures = []string{"sm_75", "sm_80", "sm_86", "sm_89", "sm_90a"}
+
 // TestRealKernels compiles an instantiation of every kernel and type, and
 // looks for warnings and local memory.
 func TestRealKernels(t *testing.T) {
@@ -42,7 +46,7 @@ func TestRealKernels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, arch := range []string{"sm_80", "sm_90a"} {
+	for _, arch := range architectures {
 		k, err := Choose(p, arch)
 		if err != nil {
 			t.Fatal(err)

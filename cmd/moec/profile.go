@@ -46,8 +46,9 @@ memory in the same run, or its arithmetic at the rates of the machine
 description (the floor). What a kernel does along with another's work has no
 floor of its own. Clocks keep kernels a few microseconds apart.
 
-Where one kernel executes the whole step it is one line; --apart runs a kernel
-for each operation instead. Such a kernel counts the experts that work, and the
+Where one kernel executes the whole step it is one line, where a series of
+kernels does, each has the floor of all operations that it executes; --apart runs
+a kernel for each operation instead. Such a kernel counts the experts that work, and the
 floor has as many; else, or if --chosen is given, they are drawn.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.profile(c.Context(), args[0], &load, &f) }}
 	load.add(c)
@@ -169,7 +170,7 @@ func (f *profileFlags) step(p *plan.Plan, sequences []int, first, last int) *ste
 		}
 		g.Rows = append(g.Rows, int32(len(g.Tokens)-1))
 	}
-	return &step.Step{Groups: []step.Group{g}}
+	return &step.Step{Groups: []step.Group{g}, Prompt: f.tokens > 1}
 }
 
 // measure fills the caches, reads memory, and returns the step of median length.
@@ -302,8 +303,11 @@ func (f *profileFlags) report(p *plan.Plan, m *machine.Machine, took []cuda.Took
 	for i, t := range took {
 		key := stepOf{t.Device, t.Block, t.Layer, t.Step}
 		span, priced := floors[key]
-		if t.Op == cuda.WholeStep {
+		switch {
+		case t.Op == cuda.WholeStep:
 			span, priced = simulate.Span{Name: t.Op, Cost: whole}, true
+		case t.Covers > 0:
+			span, priced = covered(floors, key, t), true
 		}
 		name := t.Op
 		if priced {
@@ -333,6 +337,16 @@ func (f *profileFlags) report(p *plan.Plan, m *machine.Machine, took []cuda.Took
 	}
 	slices.SortFunc(r.Rows, func(a, b profileRow) int { return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Name, b.Name)) })
 	return r, nil
+}
+
+// covered is the work of all steps that a kernel executes.
+func covered(floors map[stepOf]simulate.Span, at stepOf, t cuda.Took) simulate.Span {
+	sum := simulate.Span{Name: t.Op}
+	for range t.Covers {
+		sum.Cost = sum.Cost.Add(floors[at].Cost)
+		at.step++
+	}
+	return sum
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

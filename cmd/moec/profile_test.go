@@ -87,6 +87,7 @@ func TestProfileReport(t *testing.T) {
 		t.Errorf("%.3f us between %d kernels, want %.3f", r.Between, r.Kernels, want)
 	}
 	checkTrace(t, f, p, m, r)
+	checkCovers(t, f, p, m, floors)
 	f.experts = p.Model.Layers // one of each layer
 	if _, few, err := f.floors(p, m, stream); err != nil || few.Total() >= whole.Total() {
 		t.Errorf("with few experts %d ps, with all %d, %v", few.Total(), whole.Total(), err)
@@ -95,6 +96,20 @@ func TestProfileReport(t *testing.T) {
 	one, err := f.report(p, m, []cuda.Took{{Layer: -1, Step: -1, Op: cuda.WholeStep, End: time.Millisecond}}, stream)
 	if err != nil || len(one.Rows) != 1 || one.Rows[0].Floor != float64(whole.Total())/1e6 || one.Time != 1000 {
 		t.Errorf("a whole step: %+v, %v", one, err)
+	}
+}
+
+// checkCovers gives a kernel the floor of all steps that it executes.
+func checkCovers(t *testing.T, f *profileFlags, p *plan.Plan, m *machine.Machine, floors map[stepOf]simulate.Span) {
+	t.Helper()
+	for k, span := range floors {
+		next := k
+		next.step++
+		want := span.Cost.Add(floors[next].Cost).Total()
+		r, err := f.report(p, m, []cuda.Took{{Device: k.device, Block: k.block, Layer: k.layer, Step: k.step, Covers: 2, Op: "two", End: time.Millisecond}}, 5e9)
+		if err != nil || len(r.Rows) != 1 || r.Rows[0].Name != "two" || math.Abs(r.Rows[0].Floor-float64(want)/1e6) > 1e-6 {
+			t.Errorf("steps %d and %d of %s: %+v, %v; want a floor of %d ps", k.step, next.step, k.block, r.Rows, err, want)
+		}
 	}
 }
 

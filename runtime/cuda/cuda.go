@@ -124,6 +124,7 @@ func (g *Program) execute(ctx context.Context, s *step.Step, p *profile) (*run, 
 		return nil, err
 	}
 	r := &run{Program: g, step: s, bounds: s.Bounds(), number: g.programFor(s), profile: p}
+	g.continued = continued{}
 	var wg sync.WaitGroup
 	errs := make([]error, len(g.devices))
 	for i, d := range g.devices {

@@ -14,7 +14,8 @@ type Took struct {
 	Device      int
 	Block       string // "" for a kernel that executes a whole step
 	Layer, Step int    // index of the step in its queue; -1: outside the layers, a whole step
-	Op          string
+	Covers      int    // steps from that one on that it executes; 0 for a step's own kernel
+	Op          string // or the kernel, if it covers steps
 	Start, End  time.Duration
 }
 

@@ -23,6 +23,7 @@ type seriesCall struct {
 	*codegen.Call
 	function driver.Function
 	args     []uint64 // addresses; 0 for what is no pointer
+	took     Took     // what a profile says of it, but for the times
 }
 
 // series prepares the program if a series executes it.
@@ -43,6 +44,11 @@ func (p *preparer) series() error {
 			for _, c := range r.Calls {
 				if err := p.seriesCall(d, q, c, functions); err != nil {
 					return fmt.Errorf("program %s: kernel %s: %w", p.prog.Name, c.Symbol, err)
+				}
+				v := c.Covers[i]
+				t := &q.calls[len(q.calls)-1].took
+				if *t = (Took{Block: v.Block, Layer: v.Layer, Step: v.First, Covers: v.Last - v.First + 1, Op: c.Kernel}); v.Block == "" {
+					t.Step, t.Covers = -1, 0
 				}
 			}
 		}
@@ -151,8 +157,14 @@ func (r *run) series(d *device, s *series) error {
 			}
 		}
 		shape := driver.Shape{Grid: driver.Dim{X: uint32(blocks), Y: 1, Z: 1}, Block: driver.Dim{X: uint32(c.Threads), Y: 1, Z: 1}, Shared: uint32(c.Shared)}
+		if err := r.profile.mark(d); err != nil {
+			return err
+		}
 		if err := d.gpu.Launch(c.function, shape, &d.params, d.stream); err != nil {
 			return fmt.Errorf("device %d: kernel %s: %w", d.id, c.Symbol, err)
+		}
+		if err := r.profile.note(d, c.took); err != nil {
+			return err
 		}
 		r.launches++
 	}
