@@ -84,7 +84,7 @@ func Section(p *plan.Plan, device string) (plan.Kernels, error) {
 		have = append(have, k.Arch)
 	}
 	if len(have) > 0 {
-		return plan.Kernels{}, fmt.Errorf("the plan has kernels for %s, the device is %s; compile it again with --arch %s", strings.Join(have, " and "), device, Target(device))
+		return plan.Kernels{}, fmt.Errorf("the plan has kernels for %s, the device is %s; choose some for it with \"moec kernels PLAN --arch %s\"", strings.Join(have, " and "), device, Target(device))
 	}
 	return Choose(p, Target(device))
 }

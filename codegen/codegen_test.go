@@ -201,7 +201,7 @@ func TestSection(t *testing.T) {
 	if again, err := Section(p, "sm_90"); err != nil || again.Arch != "sm_90a" {
 		t.Errorf("%v, %v", again, err)
 	}
-	want := "the plan has kernels for sm_90a, the device is sm_80; compile it again with --arch sm_80"
+	want := `the plan has kernels for sm_90a, the device is sm_80; choose some for it with "moec kernels PLAN --arch sm_80"`
 	if _, err := Section(p, "sm_80"); err == nil || err.Error() != want {
 		t.Errorf("error %v, need %q", err, want)
 	}

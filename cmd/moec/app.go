@@ -64,6 +64,7 @@ var commands = []command{
 	{"compile", compileCommand},
 	{"plan", planCommand},
 	{"explain", explainCommand},
+	{"kernels", kernelsCommand},
 	{"run", runCommand},
 	{"bench", benchCommand},
 	{"profile", profileCommand},

@@ -23,6 +23,15 @@ func newBar(w io.Writer, what string, total int64) *bar {
 		mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1000(0), "% .1f")))}
 }
 
+// newCountBar counts things.
+func newCountBar(w io.Writer, what string, total int) *bar {
+	if !terminal(w) {
+		return &bar{}
+	}
+	p := mpb.New(mpb.WithOutput(w), mpb.WithWidth(48))
+	return &bar{p, p.AddBar(int64(total), mpb.BarRemoveOnComplete(), mpb.PrependDecorators(decor.Name(what+" "), decor.CountersNoUnit("%d of %d")))}
+}
+
 func (b *bar) add(n int64) {
 	if b.bar != nil {
 		b.bar.IncrInt64(n)

@@ -30,7 +30,7 @@ type explainFlags struct {
 func explainCommand(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "explain", Short: "say why a plan is as it is", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(explainPlace(a))
+	c.AddCommand(explainPlace(a), explainKernels(a))
 	return c
 }
 

@@ -53,6 +53,11 @@ var helps = map[string]help{
 		`moec explain place mixtral.plan --of examples/mixtral.moe --why-not ep4`,
 		`moec explain place mixtral.plan --of examples/mixtral.moe --layers 3 --workload latency`,
 	}, Exits: []int{exitDescription, exitCheckpoint, exitPlan, exitPlacement}},
+	"explain kernels": {Examples: []string{`moec explain kernels mixtral.plan`, `moec explain kernels mixtral.plan --arch sm_80,sm_90a`}, Exits: []int{exitPlan}},
+	"kernels": {Examples: []string{
+		`moec kernels mixtral.plan --arch sm_90a`,
+		`moec kernels mixtral.plan --arch sm_80,sm_90a --cache images -o with-kernels.plan`,
+	}, Exits: []int{exitPlan, exitDevices, exitInterrupted}},
 	"run": {Examples: []string{
 		`moec run mixtral.plan --checkpoint DIR --prompt "Once upon a time" --max-tokens 200`,
 		`moec run mixtral.plan --checkpoint DIR --prompt "Once" --prompt "Twice" --temperature 0.8 --top-p 0.95 --seed 7`,
