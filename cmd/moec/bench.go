@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"moec/ir/machine"
 	"moec/planner/plan"
 	"moec/runtime/cuda"
 	"moec/runtime/generate"
@@ -36,9 +38,12 @@ func benchCommand(a *app) *cobra.Command {
 token, for one batch after the other. A line has the time of a step seen from
 the host, over all steps, and the tokens a second of all sequences; the median
 time of a step on the device and its 10th and 90th percentile; the experts that
-worked a layer; the bytes that a step must read (weights of the experts
-that worked, all other weights once, keys and values), per second and as percent
-of a plain read of memory in the same run; and kernel launches a step.`,
+worked a layer; the bytes that a step must read (weights of the experts that
+worked, all other weights once, keys and values), per second and as percent of a
+plain read of memory in the same run; kernel launches a step; and the time on the
+device that the plan's machine description predicts, with as many experts.
+
+With --prefill it then measures prompts of one sequence.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), args[0], &load, &f) }}
 	load.add(c)
 	c.Flags().Lookup("devices").DefValue = "cuda"
@@ -86,7 +91,11 @@ func (a *app) bench(ctx context.Context, path string, load *loadFlags, f *benchF
 	if !ok {
 		return failf(exitUsage, "bench measures GPUs: need --devices cuda, have %s", load.devices)
 	}
-	b := &bench{app: a, program: program, plan: s.plan, flags: f, loaded: time.Since(begin)}
+	m, err := a.simMachine(s.plan, "")
+	if err != nil {
+		return err
+	}
+	b := &bench{app: a, program: program, plan: s.plan, machine: m, flags: f, loaded: time.Since(begin)}
 	return b.run(ctx)
 }
 
@@ -128,6 +137,7 @@ type bench struct {
 	*app
 	program measured
 	plan    *plan.Plan
+	machine *machine.Machine
 	flags   *benchFlags
 	loaded  time.Duration
 	stream  float64 // bytes a second
@@ -144,6 +154,9 @@ type benchRow struct {
 	Rate     float64   `json:"bytes_per_second"`
 	Percent  float64   `json:"percent_of_stream"`
 	Launches int       `json:"launches"`
+	// Predicted is what the plan's machine description says, with as many
+	// experts, in milliseconds.
+	Predicted float64 `json:"predicted_ms"`
 }
 
 // quantiles of a list of times.
@@ -167,8 +180,8 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	if !b.json {
-		if err := b.printf("loaded in %.1f s; read stream %.0f GB/s; prompts of %d tokens, %d steps\n%5s %9s %8s %33s %8s %7s %7s %9s %8s\n", b.loaded.Seconds(), b.stream/1e9, b.flags.prompt,
-			b.flags.steps, "batch", "ms a step", "tokens/s", "on the device: p10 median p90", "experts", "GB", "GB/s", "of stream", "launches"); err != nil {
+		if err := b.printf("loaded in %.1f s; read stream %.0f GB/s; prompts of %d tokens, %d steps\n%5s %9s %8s %33s %8s %7s %7s %9s %8s %9s %7s\n", b.loaded.Seconds(), b.stream/1e9, b.flags.prompt,
+			b.flags.steps, "batch", "ms a step", "tokens/s", "on the device: p10 median p90", "experts", "GB", "GB/s", "of stream", "launches", "predicted", "off by"); err != nil {
 			return err
 		}
 	}
@@ -188,7 +201,8 @@ func (b *bench) print(r benchRow) error {
 	if b.json {
 		return b.printJSON(r)
 	}
-	return b.printf("%5d %9.3f %8.1f %15.3f %8.3f %8.3f %8.2f %7.2f %7.0f %8.1f%% %8d\n", r.Batch, r.Step, float64(r.Batch)/r.Step*1e3, r.Device.P10, r.Device.Median, r.Device.P90, r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent, r.Launches)
+	return b.printf("%5d %9.3f %8.1f %15.3f %8.3f %8.3f %8.2f %7.2f %7.0f %8.1f%% %8d %9.3f %+6.1f%%\n", r.Batch, r.Step, float64(r.Batch)/r.Step*1e3, r.Device.P10, r.Device.Median, r.Device.P90, r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent, r.Launches,
+		r.Predicted, 100*(r.Predicted/r.Device.Median-1))
 }
 
 // readStream takes the median of several reads, after one.
@@ -275,7 +289,23 @@ func (b *bench) batch(ctx context.Context, batch int) (benchRow, error) {
 	row.Bytes = b.bytes(row.Experts, batch)
 	row.Rate = row.Bytes / (row.Device.Median / 1e3)
 	row.Percent = 100 * row.Rate / b.stream
-	return row, nil
+	row.Predicted, err = b.predicted(batch, 1, b.flags.prompt+benchWarmup+b.flags.steps/2, row.Experts)
+	return row, err
+}
+
+// predicted returns how long a step takes by the plan's machine description, in
+// milliseconds: so many tokens of each sequence, which see so many positions, and
+// of each layer so many experts, or, if those were not counted, drawn ones.
+func (b *bench) predicted(sequences, tokens, context int, experts float64) (float64, error) {
+	f := &profileFlags{sequences: sequences, tokens: tokens, context: context - tokens, experts: int(math.Round(experts * float64(b.plan.Model.Layers)))}
+	if err := f.choose(b.plan); err != nil {
+		return 0, err
+	}
+	r, err := f.simulate(b.plan, b.machine)
+	if err != nil {
+		return 0, err
+	}
+	return float64(r.Time) / 1e9, nil
 }
 
 // ahead lets the program continue by itself, if it can, and returns the times

@@ -16,6 +16,8 @@ type prefillRow struct {
 	Time     quantiles `json:"prompt_ms"`
 	Device   quantiles `json:"device_ms"`
 	Launches int       `json:"launches"`
+
+	Predicted float64 `json:"predicted_ms"` // by the plan's machine description
 }
 
 // prefills measures prompts of one sequence, in chunks of at most a step's
@@ -23,7 +25,7 @@ type prefillRow struct {
 func (b *bench) prefills(ctx context.Context) error {
 	for i, n := range b.flags.prefill {
 		if i == 0 && !b.json {
-			if err := b.printf("%7s %6s %26s %26s %8s\n", "prefill", "chunks", "ms: p10 median p90", "on the device", "launches"); err != nil {
+			if err := b.printf("%7s %6s %26s %26s %8s %9s %7s\n", "prefill", "chunks", "ms: p10 median p90", "on the device", "launches", "predicted", "off by"); err != nil {
 				return err
 			}
 		}
@@ -34,8 +36,8 @@ func (b *bench) prefills(ctx context.Context) error {
 		if b.json {
 			err = b.printJSON(row)
 		} else {
-			err = b.printf("%7d %6d %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f %8d\n", row.Prompt, row.Chunks, row.Time.P10, row.Time.Median, row.Time.P90,
-				row.Device.P10, row.Device.Median, row.Device.P90, row.Launches)
+			err = b.printf("%7d %6d %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f %8d %9.2f %+6.1f%%\n", row.Prompt, row.Chunks, row.Time.P10, row.Time.Median, row.Time.P90,
+				row.Device.P10, row.Device.Median, row.Device.P90, row.Launches, row.Predicted, 100*(row.Predicted/row.Device.Median-1))
 		}
 		if err != nil {
 			return err
@@ -69,6 +71,14 @@ func (b *bench) prefillOf(ctx context.Context, n int) (prefillRow, error) {
 		}
 	}
 	row.Time, row.Device = quantilesOf(host), quantilesOf(device)
+	for at := 0; at < n; at += b.plan.Limits.Tokens {
+		tokens := min(n-at, b.plan.Limits.Tokens)
+		ms, err := b.predicted(1, tokens, at+(tokens+1)/2, 0) // a token sees the half of its chunk
+		if err != nil {
+			return row, err
+		}
+		row.Predicted += ms
+	}
 	return row, nil
 }
 

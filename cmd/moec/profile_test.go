@@ -16,9 +16,9 @@ import (
 	"moec/runtime/cuda"
 )
 
-// TestProfileReport makes a profile of kernels that take exactly what they
-// must, of some that take twice as long, and of others that have no floor.
-func TestProfileReport(t *testing.T) {
+// tinyPlan is the trained example for two devices.
+func tinyPlan(t *testing.T) *plan.Plan {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "tiny.plan")
 	if code := run(context.Background(), []string{"compile", "../../examples/mixtral.moe", "--checkpoint", "../../examples/tiny-mixtral", "--gpus", "2", "--strategy", "tp2", "--no-proof", "-o", path}, nil, io.Discard, io.Discard); code != exitOK {
 		t.Fatal(code)
@@ -27,6 +27,13 @@ func TestProfileReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// TestProfileReport makes a profile of kernels that take exactly what they
+// must, of some that take twice as long, and of others that have no floor.
+func TestProfileReport(t *testing.T) {
+	p := tinyPlan(t)
 	m, err := machine.Lookup(p.Machine.Name)
 	if err != nil {
 		t.Fatal(err)
