@@ -2,10 +2,11 @@
 // source that instantiates them.
 //
 // In goes a plan, out comes its kernels section, and from the two of them the
-// text to compile and a launch record for each step. It decides nothing that
-// changes results across placements: every kernel of the table computes an
-// element in an order that depends on the step alone. It never touches a GPU;
-// package nvcc compiles, package runtime/cuda launches.
+// text to compile and a launch record for each step. Every kernel for a step
+// computes an element in an order that depends on the step alone, so that
+// placements change no bits; kernels for whole programs, on one device, have an
+// order of their own. It never touches a GPU; package nvcc compiles, package
+// runtime/cuda launches.
 package codegen
 
 import (
@@ -24,6 +25,21 @@ const Backend = "cuda"
 func Choose(p *plan.Plan, arch string) (plan.Kernels, error) {
 	k := plan.Kernels{Backend: Backend, Arch: arch, Choices: []plan.Choice{}}
 	wholes(p, &k)
+	err := choices(p, &k)
+	return k, err
+}
+
+// ChooseSingle returns a section with a kernel for each step and none for whole
+// programs, whose last bits differ. It gives the bits that the plan gives on any
+// number of devices.
+func ChooseSingle(p *plan.Plan, arch string) (plan.Kernels, error) {
+	k := plan.Kernels{Backend: Backend, Arch: arch, Choices: []plan.Choice{}}
+	err := choices(p, &k)
+	return k, err
+}
+
+// choices adds the kernels of single steps to a section.
+func choices(p *plan.Plan, k *plan.Kernels) error {
 	err := sites(p, func(s *site) error {
 		s.layout = layoutOf(k.Layouts, s)
 		u, err := s.use()
@@ -34,7 +50,7 @@ func Choose(p *plan.Plan, arch string) (plan.Kernels, error) {
 			Kernel: u.kernel.Name, Params: u.params})
 		return nil
 	})
-	return k, err
+	return err
 }
 
 // layoutOf says how the second operand of a step lies, if it is a weight.

@@ -61,6 +61,11 @@ func matchDecoder(p *plan.Plan, prog *plan.Program) (*decoder, error) {
 	if err := d.blocks(blocks); err != nil {
 		return nil, err
 	}
+	for _, steps := range d.runs {
+		if err := d.types(steps); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.sizes(); err != nil {
 		return nil, err
 	}
@@ -157,12 +162,13 @@ func (d *decoder) layer() error {
 			return fmt.Errorf("%s", c.what)
 		}
 	}
-	return d.types()
+	return nil
 }
 
 // types checks that everything is rounded to one element type of two bytes.
-func (d *decoder) types() error {
-	for name, s := range d.steps {
+func (d *decoder) types(steps map[string]*site) error {
+	for _, name := range slices.Sorted(maps.Keys(steps)) {
+		s := steps[name]
 		if s.Op == "round" && s.out.DType != d.element {
 			return fmt.Errorf("%s is rounded to %v, others to %v", name, s.out.DType, d.element)
 		}
@@ -249,7 +255,8 @@ func (d *decoder) sizes() error {
 
 // fits checks the limits of the kernel (decode.cuh).
 func (d *decoder) fits() error {
-	const threadsElements = 2048 // that a block's threads load at once
+	const threadsElements = 2048    // that a block's threads load at once
+	const routerElements = 8 * 6144 // Mixtral 8x22B's: 96 registers of a thread
 	for _, c := range []struct {
 		ok   bool
 		what string
@@ -262,6 +269,8 @@ func (d *decoder) fits() error {
 		{d.heads%d.kvHeads == 0 && d.heads/d.kvHeads%2 == 0 && d.heads/d.kvHeads <= 8, "not 2, 4, 6 or 8 heads share a KV head"},
 		{d.top == 1 || d.top == 2, "more than 2 experts a token"},
 		{d.experts <= 32, "more than 32 experts"},
+		{d.experts*d.hidden <= routerElements, "the router's weights are more than threads can keep"},
+		{d.scale > 0, "scores are not multiplied by a positive number"},
 	} {
 		if !c.ok {
 			return fmt.Errorf("%s", c.what)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"moec/ir"
+	"moec/ir/tensor"
 	"moec/planner/plan"
 )
 
@@ -71,6 +72,26 @@ func TestWhole(t *testing.T) {
 	}
 }
 
+// weightType gives a weight outside the layers another type.
+func weightType(p *plan.Plan, name string, d tensor.DType) {
+	for i := range p.Weights {
+		if p.Weights[i].Name == name {
+			p.Weights[i].DType = d
+		}
+	}
+}
+
+// scale sets the factor of scores in all layers.
+func scale(p *plan.Plan, by float64) {
+	for b := range p.Programs[0].Blocks {
+		for i := range p.Programs[0].Blocks[b].Queues[0].Steps {
+			if s := &p.Programs[0].Blocks[b].Queues[0].Steps[i]; s.Op == "attention" {
+				s.Attrs = ir.MakeAttrs(append(slices.DeleteFunc(slices.Clone(s.Attrs), func(a ir.Attr) bool { return a.Name == "scale" }), ir.Attr{Name: "scale", Value: by})...)
+			}
+		}
+	}
+}
+
 // TestWholeElsewhere checks programs and architectures that the kernel does not
 // execute: they run step by step, from weights in rows.
 func TestWholeElsewhere(t *testing.T) {
@@ -107,6 +128,9 @@ func TestWholeElsewhere(t *testing.T) {
 		}, "operand 0 is"},
 		{"odd segments", "sm_90a", func(p *plan.Plan) { set(step(p, "expert_matmul"), "bounds", []int{0, 100, 2048}) }, "sums are cut"},
 		{"two devices", "sm_90a", func(p *plan.Plan) { p.Memory = append(p.Memory, p.Memory[0]) }, "for 2 devices"},
+		{"a head of another type", "sm_90a", func(p *plan.Plan) { weightType(p, "unembed", tensor.F32) }, "weight unembed is of type f32"},
+		{"a last norm of another type", "sm_90a", func(p *plan.Plan) { weightType(p, "norm", tensor.F16) }, "is of type f16"},
+		{"a negative scale", "sm_90a", func(p *plan.Plan) { scale(p, -0.1) }, "positive number"},
 		{"some experts", "sm_90a", func(p *plan.Plan) { set(step(p, "expert_matmul"), "experts", []int{0, 2}) }, "elsewhere"},
 	}
 	for _, tc := range cases {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"moec/codegen/kernels"
+	"moec/ir"
 	"moec/planner/plan"
 )
 
@@ -27,7 +28,8 @@ type ProgramKernels struct {
 type Candidate struct {
 	Kernel   string         `json:"kernel"`
 	From, To int            // tokens of the steps that it executes
-	Why      string         `json:"why,omitempty"` // it executes none
+	Prompts  bool           `json:"prompts,omitempty"` // and those are of prompts alone
+	Why      string         `json:"why,omitempty"`     // it executes none
 	Params   []string       `json:"params,omitempty"`
 	Space    int64          `json:"space,omitempty"` // bytes
 	Launches []SeriesKernel `json:"launches,omitempty"`
@@ -55,11 +57,17 @@ type LayoutReason struct {
 	Why string `json:"why"`
 }
 
-// Explain works the choice of kernels out again, and says why.
+// Explain says why a plan's section for an architecture is as it is, or, if it
+// has none, the one that it would get.
 func Explain(p *plan.Plan, arch string) (*Explanation, error) {
 	k, err := Choose(p, arch)
 	if err != nil {
 		return nil, err
+	}
+	for _, have := range p.Kernels {
+		if have.Backend == Backend && have.Arch == arch {
+			k = have
+		}
 	}
 	e := &Explanation{Arch: arch}
 	for i := range p.Programs {
@@ -90,6 +98,9 @@ func candidates(p *plan.Plan, prog *plan.Program, k plan.Kernels) []Candidate {
 		c.From, c.To, c.Params, c.Space = from, w.Tokens, w.Params, w.Space
 		if name == Prefill {
 			c.Launches = launches(p, prog)
+			if c.Prompts = p.Numerics.Mode == ir.Invariant; c.Prompts {
+				c.From = 1
+			}
 		}
 		from = w.Tokens + 1
 		list = append(list, c)
@@ -114,7 +125,7 @@ func whyNot(p *plan.Plan, prog *plan.Program, arch, kernel string) string {
 	if _, err := d.series(); err != nil {
 		return err.Error()
 	}
-	return "it is not in the table"
+	return "the plan leaves it out"
 }
 
 // launches counts the kernels of a series.

@@ -41,7 +41,7 @@ func Generate(p *plan.Plan, k plan.Kernels) (*Code, error) {
 	g.loading(p)
 	g.add(useOf("choose"))
 	for _, w := range k.Wholes {
-		if err := g.whole(p, w); err != nil {
+		if err := g.whole(p, k, w); err != nil {
 			return nil, err
 		}
 	}

@@ -130,11 +130,12 @@ func TestGrid(t *testing.T) {
 
 // TestSeriesRefuses checks records of another moec.
 func TestSeriesRefuses(t *testing.T) {
-	for _, change := range []func(*plan.Whole){
-		func(w *plan.Whole) { w.Space-- }, func(w *plan.Whole) { w.Tokens++ }, func(w *plan.Whole) { w.Params[1] = "4" }, func(w *plan.Whole) { w.Kernel = "later" },
+	for _, change := range []func(*plan.Kernels){
+		func(k *plan.Kernels) { k.Wholes[1].Space-- }, func(k *plan.Kernels) { k.Wholes[1].Tokens++ }, func(k *plan.Kernels) { k.Wholes[1].Params[1] = "4" },
+		func(k *plan.Kernels) { k.Wholes[1].Kernel = "later" }, func(k *plan.Kernels) { k.Arch = "sm_90" }, func(k *plan.Kernels) { k.Layouts = k.Layouts[1:] },
 	} {
 		p, k := seriesPlan(t)
-		change(&k.Wholes[1])
+		change(&k)
 		if _, err := Generate(p, k); err == nil || !strings.Contains(err.Error(), "compile the plan again") {
 			t.Errorf("%+v: error %v", k.Wholes[1], err)
 		}

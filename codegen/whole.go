@@ -101,7 +101,7 @@ func tilesFit(p *plan.Plan, d *decoder) bool {
 }
 
 // whole adds the record of a whole program.
-func (g *generator) whole(p *plan.Plan, w plan.Whole) error {
+func (g *generator) whole(p *plan.Plan, k plan.Kernels, w plan.Whole) error {
 	i := slices.IndexFunc(p.Programs, func(prog plan.Program) bool { return prog.Name == w.Program })
 	if i < 0 || w.Kernel != "decode" && w.Kernel != Prefill {
 		return fmt.Errorf("the plan has kernel %s for program %q, this moec has none; compile the plan again", w.Kernel, w.Program)
@@ -109,6 +109,14 @@ func (g *generator) whole(p *plan.Plan, w plan.Whole) error {
 	d, err := matchDecoder(p, &p.Programs[i])
 	if err != nil {
 		return fmt.Errorf("program %s: kernel %s cannot execute it: %w; compile the plan again", w.Program, w.Kernel, err)
+	}
+	if need := kernels.Lookup("decode").Arch; k.Arch != need {
+		return fmt.Errorf("program %s: kernel %s is for %s, the section for %s; compile the plan again", w.Program, w.Kernel, need, k.Arch)
+	}
+	for _, name := range d.tiled() {
+		if !slices.Contains(k.Layouts, plan.Layout{Weight: name, Layout: plan.Tiles}) || !tilesFit(p, d) {
+			return fmt.Errorf("program %s: kernel %s reads weight %s in tiles, the plan has it in rows; compile the plan again", w.Program, w.Kernel, name)
+		}
 	}
 	if w.Kernel == Prefill {
 		g.code.Series[w.Program], err = g.seriesOf(d, w)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -201,7 +202,11 @@ func (b *bench) print(r benchRow) error {
 	if b.json {
 		return b.printJSON(r)
 	}
-	return b.printf("%5d %9.3f %8.1f %15.3f %8.3f %8.3f %8.2f %7.2f %7.0f %8.1f%% %8d %9.3f %+6.1f%%\n", r.Batch, r.Step, float64(r.Batch)/r.Step*1e3, r.Device.P10, r.Device.Median, r.Device.P90, r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent, r.Launches,
+	read := fmt.Sprintf("%8s %7s %7s %9s", "-", "-", "-", "-")
+	if r.Experts > 0 {
+		read = fmt.Sprintf("%8.2f %7.2f %7.0f %8.1f%%", r.Experts, r.Bytes/1e9, r.Rate/1e9, r.Percent)
+	}
+	return b.printf("%5d %9.3f %8.1f %15.3f %8.3f %8.3f %s %8d %9.3f %+6.1f%%\n", r.Batch, r.Step, float64(r.Batch)/r.Step*1e3, r.Device.P10, r.Device.Median, r.Device.P90, read, r.Launches,
 		r.Predicted, 100*(r.Predicted/r.Device.Median-1))
 }
 
@@ -286,9 +291,11 @@ func (b *bench) batch(ctx context.Context, batch int) (benchRow, error) {
 	row.Launches = m.Launches
 	row.Experts = float64(m.Experts-before.Experts) / float64((benchWarmup+b.flags.steps)*b.plan.Model.Layers)
 	row.Device = quantilesOf(device)
-	row.Bytes = b.bytes(row.Experts, batch)
-	row.Rate = row.Bytes / (row.Device.Median / 1e3)
-	row.Percent = 100 * row.Rate / b.stream
+	if row.Experts > 0 { // else nobody counted them
+		row.Bytes = b.bytes(row.Experts, batch)
+		row.Rate = row.Bytes / (row.Device.Median / 1e3)
+		row.Percent = 100 * row.Rate / b.stream
+	}
 	row.Predicted, err = b.predicted(batch, 1, b.flags.prompt+benchWarmup+b.flags.steps/2, row.Experts)
 	return row, err
 }

@@ -24,6 +24,7 @@ type kernelFlags struct {
 	out         string
 	cache, nvcc string
 	noCompile   bool
+	single      bool
 }
 
 func kernelsCommand(a *app) *cobra.Command {
@@ -34,6 +35,10 @@ and how weights lie for them, and compiles those kernels with nvcc into a cache.
 A plan without such a choice gets one when it is run, and whatever is not in the
 cache is compiled then; a plan with one runs without nvcc wherever the cache is.
 
+Kernels for whole steps are fast and differ in the last bits from those for
+single operations, which execute plans for several devices: --single-steps gives
+the bits of those.
+
 The table has an image for each file of kernels: how many functions it has, the
 most registers of a thread that one of them takes, bytes of local memory (which
 would make it slow), and whether it was in the cache.`,
@@ -43,12 +48,13 @@ would make it slow), and whether it was in the cache.`,
 	fs.StringVarP(&f.out, "output", "o", "", "plan `FILE` to write (default: the plan itself)")
 	fs.StringVar(&f.cache, "cache", "", "`DIR` to keep images in (default: the user's cache directory)")
 	fs.StringVar(&f.nvcc, "nvcc", "", "nvcc or a CUDA toolkit, by `PATH` (default: in CUDA_HOME, beside the sources, in PATH)")
+	fs.BoolVar(&f.single, "single-steps", false, "a kernel for each operation alone: slow, and the same bits on any number of devices")
 	fs.BoolVar(&f.noCompile, "no-compile", false, "choose, and compile nothing")
 	return c
 }
 
 // archPattern is how an architecture is called.
-var archPattern = regexp.MustCompile(`^sm_[0-9]{2,3}[af]?$`)
+var archPattern = regexp.MustCompile(`^sm_[0-9]{2,3}a?$`)
 
 // archsOf returns what the flag names, or the architecture of a plan's machine.
 func archsOf(path string, p *plan.Plan, named []string) ([]string, error) {
@@ -83,7 +89,11 @@ func (a *app) kernels(ctx context.Context, path string, f *kernelFlags) error {
 		}
 	}
 	for _, arch := range archs {
-		k, err := codegen.Choose(p, arch)
+		choose := codegen.Choose
+		if f.single {
+			choose = codegen.ChooseSingle
+		}
+		k, err := choose(p, arch)
 		if err != nil {
 			return fail(exitPlan, fmt.Errorf("%s: %w", path, err))
 		}
@@ -216,7 +226,11 @@ func (a *app) kernelText(path string, e *codegen.Explanation) error {
 				a.printf("  %-10s no step: %s\n", c.Kernel, c.Why)
 				continue
 			}
-			a.printf("  %-10s steps of %d to %d tokens; %s of its own memory; %s\n", c.Kernel, c.From, c.To, plan.Bytes(c.Space), strings.Join(c.Params, " "))
+			what := "steps"
+			if c.Prompts {
+				what = "prompts, and steps that are larger than the above takes,"
+			}
+			a.printf("  %-10s %s of %d to %d tokens; %s of its own memory; %s\n", c.Kernel, what, c.From, c.To, plan.Bytes(c.Space), strings.Join(c.Params, " "))
 			for _, l := range c.Launches {
 				a.printf("    %5d %-14s %s\n", l.Count, l.Kernel, strings.Join(l.Params, " "))
 			}

@@ -9,8 +9,8 @@
 // of the positions before.
 //
 // Blocks of positions begin at multiples of 128 and are taken in order, and
-// positions that a row does not see change nothing, so a row's bits depend on
-// its own position and window alone.
+// positions that a row does not see change nothing as long as their values are
+// finite, so a row's bits depend on its own position and window alone.
 #pragma once
 
 #include "attention.cuh"

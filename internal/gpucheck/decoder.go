@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -14,6 +15,9 @@ import (
 	"moec/ir/placement"
 	"moec/passes"
 	"moec/planner/plan"
+	"moec/runtime"
+	"moec/runtime/kv"
+	"moec/runtime/step"
 	"moec/runtime/weights"
 )
 
@@ -65,34 +69,98 @@ func checkDecoder(act string) error {
 		if err := plan.Verify(p); err != nil {
 			return err
 		}
-		if err := checkWhole(c.name, act, p, prompts, want); err != nil {
+		got, err := checkWhole(c.name, act, p, prompts, want)
+		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		if c.name == "series" {
+			if err := checkChunks(act, prompts, got, p.Model.Vocab); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
 		}
 	}
 	return nil
+}
+
+// checkChunks runs prompts in chunks of which only the last has a row of logits,
+// all at once: it must have the bits that it has where every row is wanted.
+func checkChunks(act string, prompts [][]int, whole [][]float32, vocab int) error {
+	p, err := decoderPlan(act, 128)
+	if err != nil {
+		return err
+	}
+	section, err := codegen.Choose(p, "sm_90a")
+	if err != nil {
+		return err
+	}
+	p.Kernels = []plan.Kernels{section}
+	b, err := runtime.Lookup("cuda")
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	program, err := b.Load(ctx, p, decoderWeights, runtime.Options{Poison: true})
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	same := 0
+	for i, ids := range prompts {
+		for at := 0; at < len(ids); at += p.Limits.Tokens {
+			s := chunkOf(p.Limits, ids, at, min(len(ids), at+p.Limits.Tokens))
+			logits, err := program.Step(ctx, s)
+			if err != nil {
+				return err
+			}
+			if len(s.Groups[0].Rows) > 0 && sameBits([][]float32{logits[0]}, [][]float32{whole[i][len(whole[i])-vocab:]}) == "same bits" {
+				same++
+			}
+		}
+	}
+	if same != len(prompts) {
+		return fmt.Errorf("in chunks with few rows: %d of %d prompts end with the same bits", same, len(prompts))
+	}
+	fmt.Printf("%-20s %-6s %d prompts in chunks of %d tokens, one row each: same bits\n", "chunks", act, len(prompts), p.Limits.Tokens)
+	return nil
+}
+
+// chunkOf is the step of a prompt's tokens from one to another; only the
+// prompt's last has logits.
+func chunkOf(l plan.Limits, ids []int, from, to int) *step.Step {
+	g := step.Group{Pages: make([][]int32, l.Sequences)}
+	for i := range kv.For(len(ids), l.Page) {
+		g.Pages[0] = append(g.Pages[0], int32(i))
+	}
+	for i := from; i < to; i++ {
+		g.Tokens, g.Positions, g.Sequences = append(g.Tokens, int32(ids[i])), append(g.Positions, int32(i)), append(g.Sequences, 0)
+	}
+	if to == len(ids) {
+		g.Rows = []int32{int32(len(g.Tokens) - 1)}
+	}
+	return &step.Step{Groups: []step.Group{g}, Prompt: true}
 }
 
 // decoderWeights are made up.
 var decoderWeights = weights.Random{Seed: 5}
 
 // checkWhole compares all prompts together with the host's logits, and with each
-// alone.
-func checkWhole(name, act string, p *plan.Plan, prompts [][]int, want [][]float32) error {
+// alone. It returns the former.
+func checkWhole(name, act string, p *plan.Plan, prompts [][]int, want [][]float32) ([][]float32, error) {
 	got, took, err := logits("cuda", p, decoderWeights, prompts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	note := ""
 	for i := range prompts {
 		alone, _, err := logits("cuda", p, decoderWeights, prompts[i:i+1])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		note += fmt.Sprintf(" %d alone: %s;", len(prompts[i]), sameBits(alone, got[i:i+1]))
 	}
 	d := compare(got, want, p.Model.Vocab)
 	printDecoder(name, act, d, took, note+" "+spread(d.divergences))
-	return nil
+	return got, nil
 }
 
 // spread says how the divergence of positions is spread: where rounding makes a

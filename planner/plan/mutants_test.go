@@ -239,6 +239,11 @@ var formMutants = []mutant{
 		e.whole(w, w)
 	}},
 	{"V01", "one", "tiles of a weight that does not exist", func(e *edit) { e.layout("w9", plan.Tiles) }},
+	{"V01", "one", "tiles of four-byte elements", func(e *edit) {
+		e.layout(e.weight(0, "wq").Name, plan.Tiles)
+		w := e.weight(0, "wq")
+		w.DType, w.Shape = tensor.F32, []int{64, 64}
+	}},
 	{"V01", "one", "tiles that do not divide a weight", func(e *edit) { e.layout(e.weight(0, "wq").Name, plan.Tiles) }},
 }
 

@@ -261,7 +261,8 @@ type Kernels struct {
 	Choices []Choice `json:"choices"`
 	// Wholes are programs that one kernel, or a series of few, executes as a
 	// whole, in steps of up to so many tokens: the one with the fewest that
-	// suffice. The others, and larger steps, run step by step.
+	// suffice, but for prompts, where bits must not depend on company, the one
+	// with the most. The others, and larger steps, run step by step.
 	Wholes []Whole `json:"wholes,omitempty"`
 	// Layouts are of weights that do not lie row by row.
 	Layouts []Layout `json:"layouts,omitempty"`

@@ -480,7 +480,7 @@ func (v *verifier) wholeNames(k Kernels) {
 	for _, l := range k.Layouts {
 		at := [2]string{l.Weight, strconv.Itoa(l.Device)}
 		i := slices.IndexFunc(v.p.Weights, func(w Weight) bool { return w.Name == l.Weight && w.Device == l.Device })
-		if i < 0 || l.Layout != Tiles || layouts[at] || !tiled(v.p.Weights[i].Shape) {
+		if i < 0 || l.Layout != Tiles || layouts[at] || !tiled(v.p.Weights[i]) {
 			v.fail("layout %q of %s is for weight %q on device %d, which does not exist, has one, or cannot lie so", l.Layout, k.Backend, l.Weight, l.Device)
 		}
 		layouts[at] = true
@@ -490,10 +490,10 @@ func (v *verifier) wholeNames(k Kernels) {
 // TileSide is the rows and columns of a tile.
 const TileSide = 64
 
-// tiled reports whether tiles divide a shape.
-func tiled(shape []int) bool {
-	n := len(shape)
-	return n >= 2 && shape[n-1]%TileSide == 0 && shape[n-2]%TileSide == 0
+// tiled reports whether tiles divide a weight, whose elements have two bytes.
+func tiled(w Weight) bool {
+	shape, n := w.Shape, len(w.Shape)
+	return n >= 2 && w.DType.Bytes() == 2 && shape[n-1]%TileSide == 0 && shape[n-2]%TileSide == 0
 }
 
 // chosen finds the step that a choice is for.

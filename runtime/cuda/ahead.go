@@ -141,11 +141,6 @@ func (c *continuing) possible(draws []sample.Draw) bool {
 	if len(grp.Rows) != c.count || len(draws) != c.count || c.count == 0 || c.count > min(c.plan.Limits.Sequences, c.plan.Limits.Rows) {
 		return false
 	}
-	for i, r := range grp.Rows {
-		if int(r) != i {
-			return false
-		}
-	}
 	c.d = c.devices[0]
 	c.q = &c.d.programs[c.number]
 	for _, o := range c.plan.Programs[c.number].Outputs {

@@ -32,7 +32,7 @@ func (r *run) device(ctx context.Context, d *device) error {
 		}
 	}
 	q := &d.programs[r.number]
-	d.staged.used = 0
+	d.staged.used, d.timed = 0, nil
 	if err := r.inputs(d, q); err != nil {
 		return err
 	}
@@ -175,11 +175,17 @@ func flatten(pages [][]int32, l plan.Limits) []int32 {
 	return list
 }
 
-// poison fills the device's buffers with a NaN of every floating-point type.
+// poison fills the device's buffers, and what a series has to itself, with a NaN
+// of every floating-point type.
 func (r *run) poison(d *device) error {
 	m := r.plan.Memory[d.id]
 	if err := d.gpu.Sync(context.Background(), d.stream); err != nil {
 		return err
+	}
+	if bytes := d.spaceBytes - d.seriesSpace; bytes > 0 {
+		if err := d.gpu.Memset(d.space+driver.Ptr(d.seriesSpace), 0xff, bytes); err != nil {
+			return err
+		}
 	}
 	return d.gpu.Memset(d.arena+driver.Ptr(m.Total-m.Buffers), 0xff, m.Buffers)
 }

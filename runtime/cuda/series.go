@@ -117,14 +117,15 @@ func (p *preparer) argument(d *device, f codegen.Field) (uint64, error) {
 }
 
 // Apart returns how many generated tokens a step may have: those of the kernel
-// that executes decoding steps, if a series executes prompts and a sequence's
-// bits must not depend on its company. It is 0 if steps may have both.
+// that executes decoding steps, if other kernels execute prompts or larger steps
+// and a sequence's bits must not depend on its company. It is 0 if steps may have
+// both.
 func (g *Program) Apart() int {
 	if g.plan.Numerics.Mode != ir.Invariant {
 		return 0
 	}
 	for _, q := range g.devices[0].programs {
-		if q.whole != nil && q.series != nil {
+		if q.whole != nil && (q.series != nil || g.plan.Limits.Tokens > q.whole.Tokens) {
 			return q.whole.Tokens
 		}
 	}

@@ -93,14 +93,22 @@ func TestSeries(t *testing.T) {
 func TestApart(t *testing.T) {
 	p, _ := seriesProgram(t)
 	q := &p.devices[0].programs[0]
+	decode := func(tokens int) *whole { return &whole{Whole: &codegen.Whole{Tokens: tokens}} }
 	for _, c := range []struct {
 		mode  ir.Mode
 		whole *whole
 		want  int
-	}{{ir.Invariant, nil, 0}, {ir.Fast, &whole{Whole: &codegen.Whole{Tokens: 64}}, 0}, {ir.Invariant, &whole{Whole: &codegen.Whole{Tokens: 64}}, 64}} {
+	}{{ir.Invariant, nil, 0}, {ir.Fast, decode(64), 0}, {ir.Invariant, decode(64), 64}} {
 		p.plan.Numerics.Mode, q.whole = c.mode, c.whole
 		if have := p.Apart(); have != c.want {
 			t.Errorf("%s, one kernel %t: %d, need %d", c.mode, c.whole != nil, have, c.want)
+		}
+	}
+	q.series = nil // larger steps run kernel by kernel
+	for tokens, want := range map[int]int{2: 2, 64: 0} {
+		q.whole = decode(tokens)
+		if have := p.Apart(); have != want {
+			t.Errorf("steps of %d tokens, one kernel for %d: %d, need %d", p.plan.Limits.Tokens, tokens, have, want)
 		}
 	}
 }

@@ -154,14 +154,13 @@ type timed struct {
 func (g *Program) Measure() (Measure, error) {
 	m := Measure{Steps: g.continued.times}
 	for _, d := range g.devices {
-		if d.timed == nil {
-			continue
+		if d.timed != nil {
+			t, err := d.gpu.Elapsed(d.timed.from, d.timed.to)
+			if err != nil {
+				return m, err
+			}
+			m.Last, m.Launches = max(m.Last, t), d.timed.launches
 		}
-		t, err := d.gpu.Elapsed(d.timed.from, d.timed.to)
-		if err != nil {
-			return m, err
-		}
-		m.Last, m.Launches = max(m.Last, t), d.timed.launches
 		for _, q := range d.programs {
 			if q.whole == nil {
 				continue

@@ -14,8 +14,8 @@ import (
 // Step is one step for all token groups.
 type Step struct {
 	Groups []Group
-	// Prompt says that the tokens are given, not generated. A backend may have
-	// other kernels for such steps.
+	// Prompt says that all tokens are given, none generated. A backend may have
+	// other kernels for such steps. Where it has not, nobody needs to say so.
 	Prompt bool
 }
 
@@ -26,7 +26,7 @@ type Group struct {
 	Tokens    []int32
 	Positions []int32
 	Sequences []int32 // slots of sequences with state, from 0
-	Rows      []int32 // indices into Tokens of those whose logits are wanted
+	Rows      []int32 // indices into Tokens of those whose logits are wanted, ascending
 	// Pages lists, for each sequence slot, the KV pages of its positions in
 	// order.
 	Pages [][]int32
@@ -96,9 +96,12 @@ func (g *Group) check(l Limits) error {
 			return fmt.Errorf("token id %d is outside the vocabulary of %d", g.Tokens[i], l.Vocab)
 		}
 	}
-	for _, r := range g.Rows {
-		if int(r) < 0 || int(r) >= n {
+	for i, r := range g.Rows {
+		switch {
+		case int(r) < 0 || int(r) >= n:
 			return fmt.Errorf("row %d of %d tokens", r, n)
+		case i > 0 && r <= g.Rows[i-1]:
+			return fmt.Errorf("row %d comes after row %d; rows must ascend", r, g.Rows[i-1])
 		}
 	}
 	for _, list := range g.Pages {
