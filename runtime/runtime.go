@@ -35,8 +35,10 @@ type Options struct {
 	Progress func(bytes int64) // told of weight bytes as they are loaded, or nil
 	// Oversubscribe lets a plan have more devices than there are GPUs.
 	Oversubscribe bool
-	Nvcc          string         // path to nvcc or a toolkit; "" looks in the usual places
-	Warn          func(s string) // told of what slows the work, or nil
+	Nvcc          string                // path to nvcc or a toolkit; "" looks in the usual places
+	Cache         string                // directory of compiled kernels; "" is the user's
+	Compiled      func(done, total int) // told of kernels as they are ready, or nil
+	Warn          func(s string)        // told of what slows the work, or nil
 }
 
 // Backend is one row of the backend table.
@@ -64,7 +66,7 @@ func loadHost(ctx context.Context, p *plan.Plan, src weights.Source, o Options) 
 }
 
 func loadCUDA(ctx context.Context, p *plan.Plan, src weights.Source, o Options) (Program, error) {
-	return cuda.Load(ctx, p, src, cuda.Options{Oversubscribe: o.Oversubscribe, Poison: o.Poison, Progress: o.Progress, Nvcc: o.Nvcc, Warn: o.Warn})
+	return cuda.Load(ctx, p, src, cuda.Options{Oversubscribe: o.Oversubscribe, Poison: o.Poison, Progress: o.Progress, Nvcc: o.Nvcc, Cache: o.Cache, Compiled: o.Compiled, Warn: o.Warn})
 }
 
 // processors names the host's processor once for each core that the program

@@ -33,15 +33,16 @@ func newCountBar(w io.Writer, what string, total int) *bar {
 }
 
 func (b *bar) add(n int64) {
-	if b.bar != nil {
+	if b != nil && b.bar != nil {
 		b.bar.IncrInt64(n)
 	}
 }
 
-// end removes the bar, whether or not it is full.
+// end removes the bar, if there is one, whether or not it is full.
 func (b *bar) end() {
-	if b.bar != nil {
+	if b != nil && b.bar != nil {
 		b.bar.Abort(true)
 		b.group.Wait()
+		b.bar = nil
 	}
 }

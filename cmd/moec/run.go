@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ type loadFlags struct {
 	devices string
 	// Of the CUDA backend.
 	oversubscribe bool
-	nvcc          string
+	nvcc, cache   string
 }
 
 func (f *loadFlags) add(c *cobra.Command) {
@@ -36,6 +37,7 @@ func (f *loadFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.devices, "devices", "cpu", "`BACKEND` to run on: "+backendNames())
 	c.Flags().BoolVar(&f.oversubscribe, "oversubscribe", false, "with --devices cuda: devices of the plan may share a GPU")
 	c.Flags().StringVar(&f.nvcc, "nvcc", "", "with --devices cuda: `PATH` of nvcc or of a CUDA toolkit (default: from CUDA_HOME, then PATH)")
+	c.Flags().StringVar(&f.cache, "kernel-cache", "", "with --devices cuda: `DIR` of compiled kernels, as \"moec kernels --cache\" fills it (default: in the user's cache directory)")
 }
 
 func backendNames() string {
@@ -213,14 +215,30 @@ func (a *app) stats(s generate.Stats) error {
 	return err
 }
 
-// load puts the weights in place, with a progress bar on a terminal.
+// load puts the weights in place, with progress bars on a terminal: of kernels that
+// are compiled, then of the weights.
 func (a *app) load(ctx context.Context, s *session, f *loadFlags) (runtime.Program, error) {
 	backend, err := runtime.Lookup(f.devices)
 	if err != nil {
 		return nil, fail(exitUsage, err)
 	}
-	bar := newBar(a.err, "weights", weightBytes(s.plan))
-	program, err := backend.Load(ctx, s.plan, s.source, runtime.Options{Progress: bar.add, Oversubscribe: f.oversubscribe, Nvcc: f.nvcc, Warn: a.warn})
+	var kernels, bar *bar
+	begin := sync.OnceFunc(func() {
+		kernels.end()
+		bar = newBar(a.err, "weights", weightBytes(s.plan))
+	})
+	program, err := backend.Load(ctx, s.plan, s.source, runtime.Options{Oversubscribe: f.oversubscribe, Nvcc: f.nvcc, Cache: f.cache, Warn: a.warn,
+		Compiled: func(_, total int) {
+			if kernels == nil {
+				kernels = newCountBar(a.err, "kernels", total)
+			}
+			kernels.add(1)
+		},
+		Progress: func(bytes int64) {
+			begin()
+			bar.add(bytes)
+		}})
+	kernels.end()
 	bar.end()
 	if err != nil && ctx.Err() == nil {
 		return nil, loadError(err)

@@ -18,7 +18,11 @@ func (g *Program) compile(ctx context.Context) (*codegen.Code, [][]byte, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	results, err := code.Compile(ctx, compiler, runtime.GOMAXPROCS(0), g.options.Compiled)
+	results, err := code.Compile(ctx, compiler, runtime.GOMAXPROCS(0), func(p nvcc.Progress) {
+		if g.options.Compiled != nil {
+			g.options.Compiled(p.Done, p.Total)
+		}
+	})
 	if err != nil {
 		return nil, nil, err
 	}

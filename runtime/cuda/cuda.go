@@ -17,7 +17,6 @@ import (
 	"sync"
 
 	"moec/codegen"
-	"moec/codegen/nvcc"
 	"moec/planner/plan"
 	"moec/runtime/cuda/driver"
 	"moec/runtime/step"
@@ -39,7 +38,7 @@ type Options struct {
 	// Cache is the directory of compiled kernels; "" is the user's.
 	Cache string
 	// Compiled is told of kernels as they are compiled; nil for nobody.
-	Compiled func(nvcc.Progress)
+	Compiled func(done, total int)
 	// Warn takes what slows the work but does not stop it; nil drops it.
 	Warn func(message string)
 }
