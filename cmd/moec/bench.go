@@ -3,7 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash"
+	"hash/fnv"
 	"math"
 	"slices"
 	"time"
@@ -12,6 +15,7 @@ import (
 
 	"moec/ir/machine"
 	"moec/planner/plan"
+	"moec/runtime"
 	"moec/runtime/cuda"
 	"moec/runtime/generate"
 	"moec/runtime/kv"
@@ -25,6 +29,7 @@ type benchFlags struct {
 	prefill []int
 	prompt  int
 	steps   int
+	compare []string // strategies
 }
 
 // benchWarmup are steps of each batch that are not measured: they bring code
@@ -34,7 +39,7 @@ const benchWarmup = 3
 func benchCommand(a *app) *cobra.Command {
 	var load loadFlags
 	var f benchFlags
-	c := &cobra.Command{Use: "bench PLAN|FILE.moe", Short: "measure decode steps of several batches on a GPU, beside what its memory can deliver", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "bench PLAN|FILE.moe", Short: "measure decode steps and prompts, beside what memory can deliver and what was predicted", Args: cobra.ExactArgs(1),
 		Long: `Bench runs made-up prompts and then decode steps that take the most probable
 token, for one batch after the other. A line has the time of a step seen from
 the host, over all steps, and the tokens a second of all sequences; the median
@@ -44,7 +49,12 @@ worked, all other weights once, keys and values), per second and as percent of a
 plain read of memory in the same run; kernel launches a step; and the time on the
 device that the plan's machine description predicts, with as many experts.
 
-With --prefill it then measures prompts of one sequence.`,
+With --prefill it then measures prompts of one sequence. With --compare it does
+all of that for each of several strategies and for what the search chooses, one
+after the other, and ends with a table of times beside predictions: how far those
+are off, how well they rank the strategies (Kendall's tau, 1 is perfect), how much
+slower the search's choice is than the fastest (regret), and whether all chose the
+same tokens. On the CPU times are the host's, and nothing is known of memory.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), args[0], &load, &f) }}
 	load.add(c)
 	c.Flags().Lookup("devices").DefValue = "cuda"
@@ -54,12 +64,14 @@ With --prefill it then measures prompts of one sequence.`,
 	c.Flags().IntSliceVar(&f.batches, "batch", []int{1, 2, 4, 8, 16, 32, 64}, "`BATCHES` to measure: sequences decoded at the same time")
 	c.Flags().IntSliceVar(&f.prefill, "prefill", []int{}, "prompts measured, in tokens: a step's at once")
 	c.Flags().IntVar(&f.prompt, "prompt-tokens", 128, "positions of each sequence before the first step")
+	c.Flags().StringSliceVar(&f.compare, "compare", nil, "`STRATEGIES` to compare with what the search chooses, such as tp4,ep4,tp2ep2")
 	c.Flags().IntVar(&f.steps, "steps", 20, "decode steps measured for each batch, 10 or more")
 	return c
 }
 
 // measured is a program that knows how long its device worked.
 type measured interface {
+	runtime.Program
 	generate.Ahead
 	Measure() (cuda.Measure, error)
 	ReadStream(ctx context.Context) (float64, error)
@@ -71,33 +83,63 @@ func (a *app) bench(ctx context.Context, path string, load *loadFlags, f *benchF
 		return err
 	}
 	load.limits.Sequences = max(load.limits.Sequences, slices.Max(f.batches))
+	if len(f.compare) > 0 {
+		return a.benchCompare(ctx, path, load, f)
+	}
+	b, err := a.openBench(ctx, path, load, f)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	return b.run(ctx)
+}
+
+// openBench compiles or reads a plan, and loads it.
+func (a *app) openBench(ctx context.Context, path string, load *loadFlags, f *benchFlags) (_ *bench, err error) {
 	if load.weights == "" && load.checkpoint == "" {
 		load.weights = "random"
 	}
 	s, err := a.open(ctx, path, load)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer s.close()
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
 	if err := f.allowed(path, s.plan); err != nil {
-		return err
+		return nil, err
+	}
+	m, err := a.simMachine(s.plan, "")
+	if err != nil {
+		return nil, err
 	}
 	begin := time.Now()
 	p, err := a.load(ctx, s, load)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer p.Close()
 	program, ok := p.(measured)
 	if !ok {
-		return failf(exitUsage, "bench measures GPUs: need --devices cuda, have %s", load.devices)
+		program = unmeasured{p}
 	}
-	m, err := a.simMachine(s.plan, "")
-	if err != nil {
-		return err
-	}
-	b := &bench{app: a, program: program, plan: s.plan, machine: m, flags: f, loaded: time.Since(begin)}
-	return b.run(ctx)
+	return &bench{app: a, session: s, program: program, plan: s.plan, machine: m, flags: f, loaded: time.Since(begin)}, nil
+}
+
+// unmeasured is a program of which only the host's clock is known.
+type unmeasured struct{ runtime.Program }
+
+func (unmeasured) Measure() (cuda.Measure, error)              { return cuda.Measure{}, nil }
+func (unmeasured) ReadStream(context.Context) (float64, error) { return 0, nil }
+func (unmeasured) Continue(context.Context, *step.Step, []sample.Draw, int, func([]int32) bool) (bool, error) {
+	return false, nil
+}
+
+// close gives back what a run holds.
+func (b *bench) close() {
+	b.program.Close()
+	b.session.close()
 }
 
 func (f *benchFlags) check() error {
@@ -136,6 +178,7 @@ func (f *benchFlags) allowed(path string, p *plan.Plan) error {
 // bench is a run of the command.
 type bench struct {
 	*app
+	session *session
 	program measured
 	plan    *plan.Plan
 	machine *machine.Machine
@@ -143,6 +186,7 @@ type bench struct {
 	loaded  time.Duration
 	stream  float64 // bytes a second
 	next    []int32 // token of each sequence
+	chosen  hash.Hash64
 }
 
 // benchRow is what one batch gave. Times are in milliseconds.
@@ -155,6 +199,7 @@ type benchRow struct {
 	Rate     float64   `json:"bytes_per_second"`
 	Percent  float64   `json:"percent_of_stream"`
 	Launches int       `json:"launches"`
+	Tokens   string    `json:"tokens"` // a hash of those that were chosen
 	// Predicted is what the plan's machine description says, with as many
 	// experts, in milliseconds.
 	Predicted float64 `json:"predicted_ms"`
@@ -174,14 +219,15 @@ func quantilesOf(list []float64) quantiles {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	if err := b.prompts(ctx); err != nil {
-		return err
-	}
-	if err := b.readStream(ctx); err != nil {
+	if err := b.begin(ctx); err != nil {
 		return err
 	}
 	if !b.json {
-		if err := b.printf("loaded in %.1f s; read stream %.0f GB/s; prompts of %d tokens, %d steps\n%5s %9s %8s %33s %8s %7s %7s %9s %8s %9s %7s\n", b.loaded.Seconds(), b.stream/1e9, b.flags.prompt,
+		stream := fmt.Sprintf("read stream %.0f GB/s", b.stream/1e9)
+		if b.stream == 0 {
+			stream = "read stream not measured"
+		}
+		if err := b.printf("loaded in %.1f s; %s; prompts of %d tokens, %d steps\n%5s %9s %8s %33s %8s %7s %7s %9s %8s %9s %7s\n", b.loaded.Seconds(), stream, b.flags.prompt,
 			b.flags.steps, "batch", "ms a step", "tokens/s", "on the device: p10 median p90", "experts", "GB", "GB/s", "of stream", "launches", "predicted", "off by"); err != nil {
 			return err
 		}
@@ -196,6 +242,14 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	return b.prefills(ctx)
+}
+
+// begin fills the caches and reads memory.
+func (b *bench) begin(ctx context.Context) error {
+	if err := b.prompts(ctx); err != nil {
+		return err
+	}
+	return b.readStream(ctx)
 }
 
 func (b *bench) print(r benchRow) error {
@@ -269,6 +323,7 @@ func (b *bench) step(sequences int) *step.Step {
 // batch measures steps of a batch, from the end of the prompts on.
 func (b *bench) batch(ctx context.Context, batch int) (benchRow, error) {
 	row := benchRow{Batch: batch}
+	b.chosen = fnv.New64a()
 	before, err := b.program.Measure()
 	if err != nil {
 		return row, err
@@ -291,6 +346,7 @@ func (b *bench) batch(ctx context.Context, batch int) (benchRow, error) {
 	row.Launches = m.Launches
 	row.Experts = float64(m.Experts-before.Experts) / float64((benchWarmup+b.flags.steps)*b.plan.Model.Layers)
 	row.Device = quantilesOf(device)
+	row.Tokens = fmt.Sprintf("%016x", b.chosen.Sum64())
 	if row.Experts > 0 { // else nobody counted them
 		row.Bytes = b.bytes(row.Experts, batch)
 		row.Rate = row.Bytes / (row.Device.Median / 1e3)
@@ -315,12 +371,20 @@ func (b *bench) predicted(sequences, tokens, context int, experts float64) (floa
 	return float64(r.Time) / 1e9, nil
 }
 
+// note adds chosen tokens to their hash.
+func (b *bench) note(tokens []int32) {
+	for _, t := range tokens {
+		b.chosen.Write(binary.LittleEndian.AppendUint32(nil, uint32(t)))
+	}
+}
+
 // ahead lets the program continue by itself, if it can, and returns the times
 // of the measured steps on the device.
 func (b *bench) ahead(ctx context.Context, row *benchRow) ([]time.Duration, bool, error) {
 	var begin, end time.Time
 	taken, n := 0, benchWarmup+b.flags.steps
-	ok, err := b.program.Continue(ctx, b.decode(b.next[:row.Batch], 0), make([]sample.Draw, row.Batch), n, func([]int32) bool {
+	ok, err := b.program.Continue(ctx, b.decode(b.next[:row.Batch], 0), make([]sample.Draw, row.Batch), n, func(tokens []int32) bool {
+		b.note(tokens)
 		switch taken++; taken {
 		case benchWarmup:
 			begin = time.Now()
@@ -357,6 +421,7 @@ func (b *bench) stepByStep(ctx context.Context, row *benchRow) ([]time.Duration,
 		for seq := range tokens {
 			tokens[seq] = int32(sample.Greedy(logits[0][seq*vocab : (seq+1)*vocab]))
 		}
+		b.note(tokens)
 		took := time.Since(begin)
 		m, err := b.program.Measure()
 		if err != nil {

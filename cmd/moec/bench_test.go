@@ -97,3 +97,38 @@ func TestBench(t *testing.T) {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }
+
+// TestComparison ranks three strategies at two points; the second is the search's
+// own choice under another name.
+func TestComparison(t *testing.T) {
+	c := &comparison{}
+	for _, x := range []struct {
+		name            string
+		times, priced   [2]float64
+		tokens, missing string
+	}{{chosenBySearch, [2]float64{2, 9}, [2]float64{1, 5}, "a", ""}, {"tp", [2]float64{2, 6}, [2]float64{1, 6}, "a", ""}, {"dp", [2]float64{}, [2]float64{}, "", "does not fit"}, {"ep", [2]float64{3, 8}, [2]float64{4, 7}, "b", ""}} {
+		next := contender{Strategy: x.name, Why: x.missing}
+		if x.missing == "" {
+			next.Batches = []benchRow{{Batch: 4, Device: quantiles{Median: x.times[0]}, Predicted: x.priced[0], Tokens: x.tokens}}
+			next.Prefill = []prefillRow{{Prompt: 70, Device: quantiles{Median: x.times[1]}, Predicted: x.priced[1]}}
+		}
+		c.Contenders = append(c.Contenders, next)
+	}
+	c.compare()
+	// Batch: the pair of equals counts for neither, the others are ranked alike.
+	// Prefill: searched and tp, searched and ep are ranked in opposite ways.
+	want := []comparedPoint{{Name: "batch 4", Tau: 2. / 3, Regret: 0}, {Name: "prefill 70", Tau: -1. / 3, Regret: 0.5, Same: true}}
+	for i, w := range want {
+		if p := c.Points[i]; p.Name != w.Name || math.Abs(p.Tau-w.Tau) > 1e-9 || math.Abs(p.Regret-w.Regret) > 1e-9 || p.Same != w.Same || len(p.Times) != 3 {
+			t.Errorf("%+v, want %+v", p, w)
+		}
+	}
+	c.Contenders, c.Points = append([]contender{{Strategy: chosenBySearch, Why: "has groups"}}, c.Contenders[1:]...), nil
+	if c.compare(); c.Points[0].Regret != -1 || len(c.Points[0].Times) != 2 {
+		t.Errorf("without the search's: %+v", c.Points[0])
+	}
+	var out bytes.Buffer
+	if err := c.print(&app{out: &out}); err != nil || !strings.Contains(out.String(), "differ") || strings.Contains(out.String(), "dp") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}

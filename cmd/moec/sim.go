@@ -148,6 +148,9 @@ func (a *app) simMachine(p *plan.Plan, name string) (*machine.Machine, error) {
 	case err != nil:
 		return nil, fail(exitPlacement, err)
 	}
+	if few, err := m.With(p.Machine.Devices); err == nil && few.Hash() == p.Machine.Hash {
+		return few, nil // the plan is for some of the machine's devices
+	}
 	if m.Hash() != p.Machine.Hash {
 		a.warn(fmt.Sprintf("the plan was made for %s (%s), this is %s (%s): times are of this one", p.Machine.Name, short(p.Machine.Hash), m.Name, short(m.Hash())))
 	}
