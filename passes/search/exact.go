@@ -51,7 +51,25 @@ func (m *model) exact(beat int64) (*proof, error) {
 		}
 		r.bounds = append(r.bounds, g.bound)
 	}
-	return r, nil
+	return r, m.polishAll(r)
+}
+
+// polishAll polishes what was found for each number of token groups, if it may
+// not be the best.
+func (m *model) polishAll(r *proof) error {
+	if r.best == nil || r.best.score <= r.bound {
+		return nil
+	}
+	for i, s := range r.all {
+		better, err := m.polish(s)
+		if err != nil {
+			return err
+		}
+		if r.all[i] = better; better.score < r.best.score {
+			r.best = better
+		}
+	}
+	return nil
 }
 
 // groupings lists the numbers of token groups that are looked at.
